@@ -1,0 +1,9 @@
+"""Neural network training in low-dimensional random bases, for TensorFlow and Keras."""
+
+__version__ = "0.1.0"
+
+from random_bases import bases, sampling
+from random_bases.optimizers import RandomBasesDescent
+from random_bases.subspace import Subspace
+
+__all__ = ["RandomBasesDescent", "Subspace", "bases", "sampling", "__version__"]

@@ -1,0 +1,66 @@
+"""Bases: linear maps from d coordinates to n elements, drawn from a seed."""
+
+from typing import Any, Dict, List, Union
+
+from random_bases.bases.basis import Basis
+from random_bases.bases.dense import DenseBasis
+from random_bases.bases.hadamard import HadamardBasis
+from random_bases.sampling import DISTRIBUTIONS
+
+
+def names() -> List[str]:
+    """The names that `basis=` accepts."""
+    return sorted([*DISTRIBUTIONS, "hadamard"])
+
+
+def get(basis: Union[str, Basis], size: int, dimensions: int, **options) -> Basis:
+    """Returns a basis of `dimensions` directions of `size` elements.
+
+    Args:
+      basis: a distribution's name ("normal", "uniform", "rademacher", "bernoulli", "uniform-2020",
+        "bernoulli-2020") for dense directions; "hadamard" for orthonormal ones; or a `Basis`, which is
+        taken as a pattern: the same kind with the same options, of this size.
+      size: n, the number of elements of a direction.
+      dimensions: d, the number of directions.
+      **options: further arguments of `DenseBasis` or `HadamardBasis`.
+
+    Raises:
+      TypeError: if `basis` is neither a string nor a `Basis`, or an option does not exist.
+      ValueError: for an unknown name or a value that is not allowed.
+
+    Example:
+
+    >>> basis = random_bases.bases.get("hadamard", size=1000, dimensions=10)
+    >>> c, in_subspace = basis.sketch(gradient, seed=0)
+    """
+    if isinstance(basis, Basis):
+        config = dict(basis.get_config(), size=size, dimensions=dimensions, **options)
+        return type(basis)(**config)
+    if not isinstance(basis, str):
+        raise TypeError(f"basis={basis!r} must be a name or a Basis; names: {names()}.")
+    if basis == "hadamard":
+        return HadamardBasis(size, dimensions, **options)
+    if basis in DISTRIBUTIONS:
+        return DenseBasis(size, dimensions, distribution=basis, **options)
+    raise ValueError(f"basis={basis!r} is unknown; allowed: {names()}, or a Basis.")
+
+
+def serialize(basis: Basis) -> Dict[str, Any]:
+    """A JSON-serialisable description from which `deserialize` rebuilds `basis`."""
+    return {"class_name": type(basis).__name__, "config": basis.get_config()}
+
+
+def deserialize(description: Dict[str, Any]) -> Basis:
+    """Rebuilds a basis from what `serialize` returned.
+
+    Raises:
+      ValueError: if the description names no basis of this package.
+    """
+    classes = {basis.__name__: basis for basis in (DenseBasis, HadamardBasis)}
+    name = description.get("class_name")
+    if name not in classes:
+        raise ValueError(f"class_name={name!r} is no basis; allowed: {sorted(classes)}.")
+    return classes[name](**description["config"])
+
+
+__all__ = ["Basis", "DenseBasis", "HadamardBasis", "deserialize", "get", "names", "serialize"]

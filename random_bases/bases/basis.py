@@ -1,0 +1,185 @@
+"""The interface of a basis: a linear map P from d coordinates to n elements, drawn from a seed.
+
+Direction i is P's column i. Columns have unit length in expectation: E[P P^T] = (d / n) I.
+"""
+
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import tensorflow as tf
+
+from random_bases.sampling.seeds import Seed, as_seed
+
+Tensor = tf.Tensor
+
+
+class Basis:
+    """A linear map P: R^d -> R^n that a seed generates and nothing stores.
+
+    P is a pure function of (seed, draw, first): `draw` counts redraws, `first` is the number of the
+    basis's first direction among all directions of a run, so that bases of different compartments or
+    workers never share directions.
+
+    `expand`, `project` and `sketch` each run as one compiled (XLA) program, called eagerly or from
+    inside any `tf.function`, and can be differentiated any number of times: the gradient of one is the
+    other, drawn again. They compute in float32.
+
+    Subclasses define `trace_project`, `trace_expand` and, if one pass can serve both, `trace_sketch`,
+    and `get_config`.
+
+    Args:
+      size: n, the length of a direction.
+      dimensions: d, the number of directions, 1 <= d <= n.
+
+    Raises:
+      TypeError: if either is not an int.
+      ValueError: if it is out of range.
+    """
+
+    def __init__(self, size: int, dimensions: int):
+        for name, value in (("size", size), ("dimensions", dimensions)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name}={value!r} must be an int.")
+        if size < 1:
+            raise ValueError(f"size={size} must be at least 1.")
+        if not 1 <= dimensions <= size:
+            raise ValueError(
+                f"dimensions={dimensions} is not possible; allowed: 1 <= dimensions <= size={size}."
+            )
+        self.size = size
+        self.dimensions = dimensions
+        self._programs: Dict[str, Callable] = {}
+
+    # What a subclass defines: pure functions of float32 tensors and int32 (seed, draw, first), to be
+    # traced into a compiled program.
+
+    def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def trace_sketch(
+        self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor
+    ) -> Tuple[Tensor, Tensor]:
+        c = self.trace_project(v, seed, draw, first)
+        return c, self.trace_expand(c, seed, draw, first)
+
+    def get_config(self) -> Dict[str, Any]:
+        """Arguments that rebuild the basis with `type(basis)(**config)`."""
+        return {"size": self.size, "dimensions": self.dimensions}
+
+    # What a user calls.
+
+    def project(self, v, seed: Seed, draw=0, first=0) -> Tensor:
+        """P^T v, the coordinates of `v`.
+
+        Args:
+          v: floating-point array or tensor of shape [n].
+          seed: an int, or int32 [2].
+          draw: int32 scalar, the number of the redraw.
+          first: int32 scalar, the number of the basis's first direction.
+
+        Returns:
+          float32 [d].
+
+        Raises:
+          ValueError: if `v` has another shape.
+        """
+        v = self._checked("v", v, self.size)
+        address = _address(seed, draw, first)
+
+        @tf.custom_gradient
+        def linear(v):
+            def gradient(upstream):
+                return tf.cast(self.expand(upstream, *address), v.dtype)
+
+            return self._run("trace_project", v, address), gradient
+
+        return linear(v)
+
+    def expand(self, c, seed: Seed, draw=0, first=0) -> Tensor:
+        """P c, the point with coordinates `c`.
+
+        Args:
+          c: floating-point array or tensor of shape [d].
+          seed, draw, first: as in `project`.
+
+        Returns:
+          float32 [n].
+
+        Raises:
+          ValueError: if `c` has another shape.
+        """
+        c = self._checked("c", c, self.dimensions)
+        address = _address(seed, draw, first)
+
+        @tf.custom_gradient
+        def linear(c):
+            def gradient(upstream):
+                return tf.cast(self.project(upstream, *address), c.dtype)
+
+            return self._run("trace_expand", c, address), gradient
+
+        return linear(c)
+
+    def sketch(self, v, seed: Seed, draw=0, first=0) -> Tuple[Tensor, Tensor]:
+        """(P^T v, P P^T v): the coordinates of `v` and its part in the subspace, in one go.
+
+        Args:
+          v: floating-point array or tensor of shape [n].
+          seed, draw, first: as in `project`.
+
+        Returns:
+          float32 [d] and float32 [n].
+
+        Raises:
+          ValueError: if `v` has another shape.
+        """
+        v = self._checked("v", v, self.size)
+        address = _address(seed, draw, first)
+
+        @tf.custom_gradient
+        def linear(v):
+            def gradient(upstream_c, upstream_v):
+                coordinates = upstream_c + self.project(upstream_v, *address)
+                return tf.cast(self.expand(coordinates, *address), v.dtype)
+
+            return self._run("trace_sketch", v, address), gradient
+
+        return linear(v)
+
+    def _checked(self, name: str, value, length: int) -> Tensor:
+        value = tf.convert_to_tensor(value)
+        if not value.dtype.is_floating:
+            raise TypeError(f"{name} has dtype {value.dtype.name}; a floating-point one is needed.")
+        if value.shape.rank != 1 or value.shape[0] != length:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: ({length},).")
+        return value
+
+    def _run(self, method: str, value: Tensor, address: Tuple[Tensor, Tensor, Tensor]):
+        if method not in self._programs:
+            body = getattr(self, method)
+            # Compiled even where the caller is not: uncompiled, every sample would reach memory, and
+            # a run that switches between compiled and not would not continue bit for bit.
+            self._programs[method] = tf.function(body, jit_compile=True)
+        return self._programs[method](tf.cast(value, tf.float32), *address)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def _address(seed: Seed, draw, first) -> Tuple[Tensor, Tensor, Tensor]:
+    # Tensors, not Python ints: an int would trace and compile a new program for each draw.
+    return as_seed(seed), _int32_scalar("draw", draw), _int32_scalar("first", first)
+
+
+def _int32_scalar(name: str, value) -> Tensor:
+    value = tf.convert_to_tensor(value)
+    if not value.dtype.is_integer or value.shape.rank != 0:
+        raise ValueError(
+            f"{name} must be an integer scalar, not {value.dtype.name} of shape {value.shape}."
+        )
+    return tf.cast(value, tf.int32)
+
+

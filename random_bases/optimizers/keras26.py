@@ -1,0 +1,166 @@
+"""RandomBasesDescent for Keras 2.6, the Poplar SDK's: an OptimizerV2."""
+
+import tensorflow as tf
+
+from random_bases.keras_api import keras, register_serializable
+from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
+
+# What LossScaleOptimizer inherits from to stand for the optimizer inside in checkpoints and saved
+# models. Private: found through the public class that uses it.
+_DelegatingTrackableMixin = next(
+    base
+    for base in keras.mixed_precision.LossScaleOptimizer.__mro__
+    if base.__name__ == "_DelegatingTrackableMixin"
+)
+
+
+@register_serializable
+class RandomBasesDescent(_DelegatingTrackableMixin, keras.optimizers.Optimizer):
+    __doc__ = DOCUMENTATION
+
+    # Built like Keras's LossScaleOptimizer: no state of its own, so OptimizerV2.__init__ is not called.
+    def __init__(
+        self,
+        inner_optimizer,
+        dimensions,
+        basis="normal",
+        compartments="network",
+        allocation="even",
+        redraw_every=1,
+        seed=None,
+        name="random_bases_descent",
+        **kwargs,
+    ):
+        refuse(kwargs)
+        rule = RandomBasesRule(dimensions, basis, compartments, allocation, redraw_every, seed)
+        inner_optimizer = resolve_inner(inner_optimizer, keras)
+        object.__setattr__(self, "inner_optimizer", inner_optimizer)
+        _DelegatingTrackableMixin.__init__(self, inner_optimizer)
+        # Past the tracking of attributes: a checkpoint must look as the inner optimizer's does.
+        object.__setattr__(self, "rule", rule)
+        object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_indices", None)
+
+    # OptimizerV2 looks hyperparameters (learning_rate, momentum, ...) up in `_hyper`.
+
+    @property
+    def _hyper(self):
+        return self.inner_optimizer._hyper
+
+    def _get_hyper(self, name, dtype=None):
+        return self.inner_optimizer._get_hyper(name, dtype)
+
+    def _set_hyper(self, name, value):
+        self.inner_optimizer._set_hyper(name, value)
+
+    @property
+    def seed(self):
+        """The seed of the directions, an int."""
+        return self.rule.seed
+
+    @property
+    def iterations(self):
+        """The number of weight updates made."""
+        return self.inner_optimizer.iterations
+
+    @iterations.setter
+    def iterations(self, variable):
+        self.inner_optimizer.iterations = variable
+
+    @property
+    def clipnorm(self):
+        return self.inner_optimizer.clipnorm
+
+    @property
+    def global_clipnorm(self):
+        return self.inner_optimizer.global_clipnorm
+
+    @property
+    def clipvalue(self):
+        return self.inner_optimizer.clipvalue
+
+    @property
+    def weights(self):
+        return self.inner_optimizer.weights
+
+    def variables(self):
+        return self.inner_optimizer.variables()
+
+    def get_weights(self):
+        return self.inner_optimizer.get_weights()
+
+    def set_weights(self, weights):
+        self.inner_optimizer.set_weights(weights)
+
+    def get_slot_names(self):
+        return self.inner_optimizer.get_slot_names()
+
+    def get_slot(self, var, slot_name):
+        return self.inner_optimizer.get_slot(var, slot_name)
+
+    def add_slot(self, var, slot_name, initializer="zeros", shape=None):
+        return self.inner_optimizer.add_slot(var, slot_name, initializer, shape)
+
+    def _restore_slot_variable(self, slot_name, variable, slot_variable):
+        return self.inner_optimizer._restore_slot_variable(slot_name, variable, slot_variable)
+
+    def _create_or_restore_slot_variable(self, slot_variable_position, slot_name, variable):
+        return self.inner_optimizer._create_or_restore_slot_variable(
+            slot_variable_position, slot_name, variable
+        )
+
+    def _transform_unaggregated_gradients(self, grads_and_vars):
+        return self.inner_optimizer._transform_unaggregated_gradients(grads_and_vars)
+
+    def _aggregate_gradients(self, grads_and_vars):
+        return self.inner_optimizer._aggregate_gradients(grads_and_vars)
+
+    def _compute_gradients(self, loss, var_list, grad_loss=None, tape=None):
+        return self.inner_optimizer._compute_gradients(loss, var_list, grad_loss, tape)
+
+    def get_gradients(self, loss, params):
+        return self.inner_optimizer.get_gradients(loss, params)
+
+    def _create_all_weights(self, var_list):
+        if self._indices is None:
+            self.rule.build(
+                [v.shape for v in var_list], [v.name.split(":")[0] for v in var_list]
+            )
+            indices = {_key(v): i for i, v in enumerate(var_list)}
+            object.__setattr__(self, "_indices", indices)
+        self.inner_optimizer._create_all_weights(var_list)
+
+    def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
+        grads_and_vars = list(grads_and_vars)
+        with tf.init_scope():
+            # Before None gradients are dropped: the subspace has every variable.
+            self._create_all_weights([variable for _, variable in grads_and_vars])
+        if experimental_aggregate_gradients:
+            grads_and_vars = [(g, v) for g, v in grads_and_vars if g is not None]
+            grads_and_vars = self._transform_unaggregated_gradients(grads_and_vars)
+            grads_and_vars = self._aggregate_gradients(grads_and_vars)
+        every = [None] * len(self._indices)
+        for grad, variable in grads_and_vars:
+            every[self._indices[_key(variable)]] = grad
+        sketched = self.rule(every, self.iterations)
+        pairs = [(sketched[self._indices[_key(v)]], v) for _, v in grads_and_vars]
+        return self.inner_optimizer.apply_gradients(
+            pairs, name=name, experimental_aggregate_gradients=False
+        )
+
+    def get_config(self):
+        inner = keras.optimizers.serialize(self.inner_optimizer)
+        return {"name": self._name, "inner_optimizer": inner, **self.rule.get_config()}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        inner = keras.optimizers.deserialize(config.pop("inner_optimizer"), custom_objects)
+        return cls(inner, **config)
+
+
+def _key(variable):
+    """Identifies a variable, whichever replica's component of it is at hand."""
+    if hasattr(variable, "_distributed_container"):
+        variable = variable._distributed_container()
+    return variable._unique_id

@@ -1,0 +1,99 @@
+"""RandomBasesDescent for Keras 3."""
+
+import tensorflow as tf
+
+from random_bases.keras_api import keras, register_serializable
+from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
+
+
+@register_serializable
+class RandomBasesDescent(keras.optimizers.Optimizer):
+    __doc__ = DOCUMENTATION
+
+    def __init__(
+        self,
+        inner_optimizer,
+        dimensions,
+        basis="normal",
+        compartments="network",
+        allocation="even",
+        redraw_every=1,
+        seed=None,
+        name="random_bases_descent",
+        **kwargs,
+    ):
+        refuse(kwargs)
+        rule = RandomBasesRule(dimensions, basis, compartments, allocation, redraw_every, seed)
+        inner_optimizer = resolve_inner(inner_optimizer, keras)
+        # Accumulation moves from the inner optimizer to this one: it must come before the projection.
+        super().__init__(
+            learning_rate=0.0,
+            name=name,
+            gradient_accumulation_steps=inner_optimizer.gradient_accumulation_steps,
+        )
+        inner_optimizer.gradient_accumulation_steps = None
+        self.inner_optimizer = inner_optimizer
+        self.rule = rule
+        # The hook that Keras's own backends override, private: make sure that it is still there.
+        assert hasattr(keras.optimizers.Optimizer, "_backend_update_step")
+
+    @property
+    def seed(self):
+        """The seed of the directions, an int."""
+        return self.rule.seed
+
+    @property
+    def iterations(self):
+        """The number of weight updates made."""
+        return self.inner_optimizer.iterations
+
+    @property
+    def learning_rate(self):
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def variables(self):
+        return self._variables + self.inner_optimizer.variables
+
+    def build(self, variables):
+        if self.built:
+            return
+        self.rule.build([v.shape for v in variables], [v.path for v in variables])
+        self.inner_optimizer.build(variables)
+        super().build(variables)
+
+    def apply(self, grads, trainable_variables=None):
+        # Accumulation adds gradients up, which `IndexedSlices` do not support.
+        dense = [None if grad is None else tf.convert_to_tensor(grad) for grad in grads]
+        super().apply(dense, trainable_variables)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        """The weight update: `grads` are complete, and those that were None are left out."""
+        del learning_rate  # the inner optimizer's own
+        every = [None] * len(self._trainable_variables)
+        for grad, variable in zip(grads, trainable_variables):
+            every[self._get_variable_index(variable)] = grad
+        sketched = self.rule(every, self.inner_optimizer.iterations)
+        pairs = [(g, v) for g, v in zip(sketched, self._trainable_variables) if g is not None]
+        self.inner_optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+
+    def scale_loss(self, loss):
+        return self.inner_optimizer.scale_loss(loss)
+
+    def finalize_variable_values(self, var_list):
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    def get_config(self):
+        inner = keras.optimizers.serialize(self.inner_optimizer)
+        inner["config"]["gradient_accumulation_steps"] = self.gradient_accumulation_steps
+        return {"name": self.name, "inner_optimizer": inner, **self.rule.get_config()}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        inner = keras.optimizers.deserialize(config.pop("inner_optimizer"), custom_objects)
+        return cls(inner, **config)

@@ -1,0 +1,185 @@
+"""The rule of random bases descent: what the inner optimizer gets in place of the gradient.
+
+Gressmann et al. 2020, equations 3 to 5: theta <- theta - lr P P^T g with P redrawn for each update
+(RBD), or drawn once (FPD; Li et al. 2018). Free of Keras: the adapters beside this file connect it to
+the three Keras optimizer APIs.
+"""
+
+import random
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import tensorflow as tf
+
+from random_bases import bases
+from random_bases.bases.basis import Basis
+from random_bases.compartments import Allocation, Compartments, allocate, split
+from random_bases.sampling.seeds import as_seed
+from random_bases.subspace import Subspace
+
+DOCUMENTATION = """Descent in random bases, around any Keras optimizer.
+
+    The inner optimizer gets P P^T g in place of the gradient g, where P holds `dimensions` random
+    directions of the weight space that are never stored but drawn again from (`seed`, the number of
+    the redraw) whenever needed. With `redraw_every=1` this is random bases descent (RBD; Gressmann et
+    al. 2020, arXiv:2011.04720), with `redraw_every=None` descent in a fixed random subspace (FPD; Li
+    et al. 2018, arXiv:1804.08838).
+
+    Directions have unit length in expectation, E[P P^T] = (d / n) I for a compartment of n parameters
+    and d directions: plain RBD with learning rate lr moves like SGD with lr * d / n.
+
+    With `redraw_every=None` the weights stay in the subspace theta0 + P c only if the inner optimizer
+    is SGD, with or without momentum, and without weight decay; adaptive optimizers such as Adam
+    rescale each weight, and leave it.
+
+    `learning_rate` is the inner optimizer's, so schedules and callbacks work, and setting it on either
+    sets both. Clipping, weight decay, moving averages and gradient accumulation are arguments of the
+    inner optimizer. Gradients are accumulated before they are projected, and the basis is redrawn once
+    a weight update. For mixed precision put `LossScaleOptimizer` outside (`compile` does).
+
+    Args:
+      inner_optimizer: a Keras optimizer: an instance, a name or a configuration.
+      dimensions: d, the number of directions over all compartments.
+      basis: a name in `random_bases.bases.names()`, or a `Basis` with size D (the number of trained
+        parameters) and d directions.
+      compartments: "network", "layer", "variable", an int (that many equal parts) or a list of sizes.
+      allocation: how `dimensions` is shared out: "even", "proportional" or a list.
+      redraw_every: a basis is kept for so many weight updates; None: for ever.
+      seed: an int in [0, 2**64). None draws one (from Python's `random`, which
+        `keras.utils.set_random_seed` seeds) and records it in `seed` and in `get_config()`.
+      name: of the optimizer.
+
+    Raises:
+      TypeError, ValueError: for an argument that is not allowed, naming it.
+
+    Example:
+
+    >>> optimizer = rb.RandomBasesDescent(keras.optimizers.SGD(1.0), dimensions=250, seed=0)
+    >>> model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy")
+    """
+
+_INNER_ARGUMENTS = (
+    "clipnorm",
+    "clipvalue",
+    "decay",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "global_clipnorm",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "loss_scale_factor",
+    "lr",
+    "momentum",
+    "use_ema",
+    "weight_decay",
+)
+
+
+class RandomBasesRule:
+    """Sketches gradients; holds the arguments of `RandomBasesDescent` and, once built, the subspace."""
+
+    def __init__(
+        self,
+        dimensions: int,
+        basis: Union[str, Basis],
+        compartments: Compartments,
+        allocation: Allocation,
+        redraw_every: Optional[int],
+        seed: Optional[int],
+    ):
+        if redraw_every is not None and (
+            isinstance(redraw_every, bool) or not isinstance(redraw_every, int) or redraw_every < 1
+        ):
+            raise ValueError(
+                f"redraw_every={redraw_every!r} must be an int of at least 1, or None (never)."
+            )
+        if seed is None:
+            seed = random.randrange(2**31)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed={seed!r} must be an int, or None to draw one.")
+        as_seed(seed)
+        # What can be refused before the variables are known is refused now, by what will refuse it.
+        if isinstance(basis, dict):
+            basis = bases.deserialize(basis)
+        bases.get(basis, size=1, dimensions=1)
+        if isinstance(compartments, str):
+            split([1], compartments, paths=[""])
+        if isinstance(allocation, str):
+            allocate([1], 1, allocation)
+        if isinstance(dimensions, bool) or not isinstance(dimensions, int) or dimensions < 1:
+            raise ValueError(f"dimensions={dimensions!r} must be an int of at least 1.")
+        self.dimensions = dimensions
+        self.basis = basis
+        self.compartments = compartments
+        self.allocation = allocation
+        self.redraw_every = redraw_every
+        self.seed = seed
+        self.subspace: Optional[Subspace] = None
+
+    def build(self, shapes: Sequence[Sequence[int]], paths: Sequence[str]) -> None:
+        """Fixes the variables: their shapes and paths ("dense/kernel")."""
+        self.subspace = Subspace(
+            shapes, self.dimensions, self.basis, self.compartments, self.allocation, paths
+        )
+
+    def draw(self, updates: tf.Tensor) -> tf.Tensor:
+        """The number of the redraw, int32, after so many weight updates."""
+        if self.redraw_every is None:
+            return tf.constant(0)
+        return tf.cast(updates, tf.int32) // self.redraw_every
+
+    def __call__(
+        self, gradients: Sequence[Optional[tf.Tensor]], updates: tf.Tensor
+    ) -> List[Optional[tf.Tensor]]:
+        """P P^T g for a list of gradients.
+
+        Args:
+          gradients: one tensor, `IndexedSlices` or None for each variable. None counts as zero in
+            the projection and stays None: that variable is not moved.
+          updates: integer scalar, how many weight updates were made before.
+
+        Returns:
+          A list of tensors of the gradients' shapes and dtypes, and None where there was None.
+        """
+        tensors = [
+            tf.zeros(shape) if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient, shape in zip(gradients, self.subspace.shapes)
+        ]
+        _, sketched = self.subspace.sketch(tensors, self.seed, self.draw(updates))
+        return [
+            None if gradient is None else tf.cast(update, tensor.dtype)
+            for gradient, tensor, update in zip(gradients, tensors, sketched)
+        ]
+
+    def get_config(self) -> Dict[str, Any]:
+        basis = self.basis
+        return {
+            "dimensions": self.dimensions,
+            "basis": basis if isinstance(basis, str) else bases.serialize(basis),
+            "compartments": self.compartments,
+            "allocation": self.allocation,
+            "redraw_every": self.redraw_every,
+            "seed": self.seed,
+        }
+
+
+def refuse(arguments: Dict[str, Any]) -> None:
+    """Raises TypeError for arguments that `RandomBasesDescent` does not have, with advice."""
+    for name in arguments:
+        if name in _INNER_ARGUMENTS:
+            raise TypeError(
+                f"RandomBasesDescent has no argument {name!r}: give it to the inner optimizer, "
+                f"e.g. RandomBasesDescent(keras.optimizers.SGD(..., {name}=...), ...)."
+            )
+        raise TypeError(f"RandomBasesDescent has no argument {name!r}.")
+
+
+def resolve_inner(inner_optimizer, keras):
+    """The inner optimizer as an instance; refuses what must not be inside."""
+    inner_optimizer = keras.optimizers.get(inner_optimizer)
+    if isinstance(inner_optimizer, keras.mixed_precision.LossScaleOptimizer):
+        raise ValueError(
+            "inner_optimizer is a LossScaleOptimizer; put it outside: "
+            "LossScaleOptimizer(RandomBasesDescent(...)). `compile` does so by itself under mixed "
+            "precision."
+        )
+    return inner_optimizer

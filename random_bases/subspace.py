@@ -1,0 +1,173 @@
+"""A random subspace of the parameters: a list of tensors <-> compartments <-> bases.
+
+Pure functions of tensors: no variables, no Keras. The coordinates of all compartments are one vector
+of d numbers, in the compartments' order.
+"""
+
+from typing import List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import tensorflow as tf
+
+from random_bases import bases
+from random_bases.bases.basis import Basis
+from random_bases.compartments import Allocation, Compartments, allocate, split
+from random_bases.sampling.seeds import Seed, as_seed
+
+Tensor = tf.Tensor
+
+
+class _Group:
+    """Compartments of one size and one number of dimensions: one program serves them all."""
+
+    def __init__(self, basis: Basis):
+        self.basis = basis
+        self.members: List[int] = []
+
+    def map(self, function, values: List[Tensor], firsts: List[Tensor], out):
+        """function(value, first) of each member; a device-side loop if there are several."""
+        if len(values) == 1:
+            return tf.nest.map_structure(
+                lambda result: result[tf.newaxis], function(values[0], firsts[0])
+            )
+        return tf.map_fn(
+            lambda member: function(*member),
+            (tf.stack(values), tf.stack(firsts)),
+            fn_output_signature=out,
+            parallel_iterations=1,
+        )
+
+
+class Subspace:
+    """d random directions of the parameters of a network, compartment by compartment.
+
+    Args:
+      shapes: the shape of each variable.
+      dimensions: d, the total over compartments.
+      basis: a basis's name, or a `Basis` of size D and d directions (D parameters in all): with
+        several compartments, each gets one of the same kind.
+      compartments: as in `random_bases.compartments.split`.
+      allocation: as in `random_bases.compartments.allocate`.
+      paths: the variables' paths; needed for `compartments="layer"`.
+
+    Raises:
+      ValueError, TypeError: for what cannot be done, naming the argument.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[Sequence[int]],
+        dimensions: int,
+        basis: Union[str, Basis] = "normal",
+        compartments: Compartments = "network",
+        allocation: Allocation = "even",
+        paths: Optional[Sequence[str]] = None,
+    ):
+        self.shapes = [tuple(int(n) for n in shape) for shape in shapes]
+        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
+        self.size = sum(sizes)
+        self.dimensions = dimensions
+        self._variable_sizes = sizes
+        self._split = split(sizes, compartments, paths)
+        self.compartment_sizes = self._split.sizes
+        self.compartment_dimensions = allocate(self._split.sizes, dimensions, allocation)
+        if isinstance(basis, Basis) and (basis.size, basis.dimensions) != (self.size, dimensions):
+            raise ValueError(
+                f"basis={basis!r} must have size={self.size}, the number of parameters, and "
+                f"dimensions={dimensions}."
+            )
+        self._groups = {}
+        for index, key in enumerate(zip(self.compartment_sizes, self.compartment_dimensions)):
+            if key not in self._groups:
+                self._groups[key] = _Group(bases.get(basis, *key))
+            self._groups[key].members.append(index)
+        self._programs = {}
+
+    def project(self, tensors: Sequence[Tensor], seed: Seed, draw=0) -> Tensor:
+        """P^T v: the coordinates of a list of tensors.
+
+        Args:
+          tensors: floating-point tensors of the variables' shapes.
+          seed: an int or int32 [2].
+          draw: int32 scalar, the number of the redraw.
+
+        Returns:
+          float32 [d].
+        """
+        return self._run(self._project, self._checked(tensors), seed, draw)
+
+    def expand(self, c: Tensor, seed: Seed, draw=0) -> List[Tensor]:
+        """P c: float32 tensors of the variables' shapes, from coordinates `c`, float32 [d]."""
+        c = tf.cast(tf.convert_to_tensor(c), tf.float32)
+        if c.shape.rank != 1 or c.shape[0] != self.dimensions:
+            raise ValueError(f"c has shape {tuple(c.shape)}; allowed: ({self.dimensions},).")
+        return self._run(self._expand, c, seed, draw)
+
+    def sketch(self, tensors: Sequence[Tensor], seed: Seed, draw=0) -> Tuple[Tensor, List[Tensor]]:
+        """(P^T v, P P^T v): coordinates, float32 [d], and float32 tensors of the variables' shapes."""
+        return self._run(self._sketch, self._checked(tensors), seed, draw)
+
+    def _run(self, method, value, seed: Seed, draw):
+        if method.__name__ not in self._programs:
+            # One program for all compartments; compiled for the reasons given in `Basis._run`.
+            self._programs[method.__name__] = tf.function(method, jit_compile=True)
+        draw = tf.cast(tf.convert_to_tensor(draw), tf.int32)
+        return self._programs[method.__name__](value, as_seed(seed), draw)
+
+    def _checked(self, tensors: Sequence[Tensor]) -> List[Tensor]:
+        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        shapes = [tuple(tensor.shape) for tensor in tensors]
+        if shapes != self.shapes:
+            raise ValueError(f"tensors have shapes {shapes}; allowed: {self.shapes}.")
+        return tensors
+
+    def _project(self, tensors: List[Tensor], seed: Tensor, draw: Tensor) -> Tensor:
+        def project(basis):
+            return lambda v, first: basis.trace_project(v, seed, draw, first)
+
+        parts = self._map(self._flatten(tensors), project, tf.TensorSpec(None, tf.float32))
+        return tf.concat(parts, axis=0)
+
+    def _expand(self, c: Tensor, seed: Tensor, draw: Tensor) -> List[Tensor]:
+        def expand(basis):
+            return lambda c, first: basis.trace_expand(c, seed, draw, first)
+
+        parts = tf.split(c, list(self.compartment_dimensions))
+        return self._unflatten(self._map(parts, expand, tf.TensorSpec(None, tf.float32)))
+
+    def _sketch(self, tensors: List[Tensor], seed: Tensor, draw: Tensor):
+        def sketch(basis):
+            return lambda v, first: basis.trace_sketch(v, seed, draw, first)
+
+        signature = (tf.TensorSpec(None, tf.float32), tf.TensorSpec(None, tf.float32))
+        results = self._map(self._flatten(tensors), sketch, signature)
+        c = tf.concat([result[0] for result in results], axis=0)
+        return c, self._unflatten([result[1] for result in results])
+
+    def _map(self, parts: List[Tensor], function, signature) -> list:
+        """function(basis)(part, number of its first direction) of each compartment."""
+        first = np.concatenate([[0], np.cumsum(self.compartment_dimensions)])
+        results = [None] * len(parts)
+        for group in self._groups.values():
+            mapped = group.map(
+                function(group.basis),
+                [parts[i] for i in group.members],
+                [tf.constant(first[i], tf.int32) for i in group.members],
+                signature,
+            )
+            for position, i in enumerate(group.members):
+                results[i] = tf.nest.map_structure(lambda stacked: stacked[position], mapped)
+        return results
+
+    def _flatten(self, tensors: List[Tensor]) -> List[Tensor]:
+        """The compartments' parts of the concatenated parameters, float32."""
+        flat = [tf.reshape(tf.cast(tensors[i], tf.float32), [-1]) for i in self._split.order]
+        return tf.split(tf.concat(flat, axis=0), list(self.compartment_sizes))
+
+    def _unflatten(self, parts: List[Tensor]) -> List[Tensor]:
+        sizes = [self._variable_sizes[i] for i in self._split.order]
+        pieces = tf.split(tf.concat(parts, axis=0), sizes)
+        tensors = [None] * len(pieces)
+        for i, piece in zip(self._split.order, pieces):
+            tensors[i] = tf.reshape(piece, self.shapes[i])
+        return tensors

@@ -1,0 +1,58 @@
+"""Packaging of random_bases; requirements only, settings of the tools are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+
+
+def read_version() -> str:
+    """Return `__version__` of the package, read as text: importing it would need TensorFlow."""
+    text = (ROOT / "random_bases" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', text, flags=re.MULTILINE)
+    if match is None:
+        raise RuntimeError('random_bases/__init__.py has no line `__version__ = "..."`')
+    return match.group(1)
+
+
+# Python 3.8 means the Poplar SDK, which brings its own builds of TensorFlow 2.6 and Keras 2.6 and
+# needs NumPy 1.19, protobuf < 3.20 and typing-extensions 3. There, nothing below may name those
+# packages or need newer ones: the upper limits keep to releases that leave them alone.
+SDK = 'python_version < "3.9"'
+CURRENT = 'python_version >= "3.9"'
+
+setup(
+    name="random_bases",
+    version=read_version(),
+    description="Training neural networks in low-dimensional random bases, for TensorFlow/Keras",
+    license="MIT",
+    packages=find_packages(include=["random_bases", "random_bases.*"]),
+    python_requires=">=3.8",
+    install_requires=[
+        f"tensorflow>=2.16; {CURRENT}",
+        f"numpy; {CURRENT}",
+        "absl-py",
+        "ml_collections",
+        f"matplotlib>=3.7; {CURRENT}",
+        f"matplotlib<3.6; {SDK}",
+        f"scikit-learn>=1.3; {CURRENT}",
+        f"scikit-learn<1.2; {SDK}",
+        f"scipy<1.10; {SDK}",  # scikit-learn's
+        f"tensorboard; {CURRENT}",
+        f"tensorboard<2.7; {SDK}",
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "hypothesis",
+            "packaging",
+            "scipy",
+            f"tf-keras; {CURRENT}",
+            f"exceptiongroup<1.3; {SDK}",  # pytest's; 1.3 needs typing-extensions 4
+        ],
+        # One minor version, since ruff's formatting may change between them.
+        "dev": ["ruff==0.17.*"],
+    },
+)
