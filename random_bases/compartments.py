@@ -59,8 +59,7 @@ def split(
     if isinstance(compartments, int) and not isinstance(compartments, bool):
         if not 1 <= compartments <= total:
             raise ValueError(
-                f"compartments={compartments} is not possible with {total} parameters; allowed: "
-                f"1 to {total}."
+                f"compartments={compartments} is not possible with {total} parameters; allowed: 1 to {total}."
             )
         part, longer = divmod(total, compartments)
         return Split(in_order, tuple(part + (i < longer) for i in range(compartments)))
@@ -72,16 +71,14 @@ def split(
             )
         return Split(in_order, given)
     raise TypeError(
-        f'compartments={compartments!r} must be "network", "layer", "variable", an int or a list of '
-        "sizes."
+        f'compartments={compartments!r} must be "network", "layer", "variable", an int or a list of sizes.'
     )
 
 
 def _split_by_layer(sizes: Sequence[int], paths: Optional[Sequence[str]]) -> Split:
     if paths is None or len(paths) != len(sizes):
         raise ValueError(
-            f'compartments="layer" needs the path of each of the {len(sizes)} variables, got '
-            f"paths={paths!r}."
+            f'compartments="layer" needs the path of each of the {len(sizes)} variables, got paths={paths!r}.'
         )
     layers = {}  # in order of appearance; a layer's variables need not be neighbours
     for position, path in enumerate(paths):
@@ -92,9 +89,7 @@ def _split_by_layer(sizes: Sequence[int], paths: Optional[Sequence[str]]) -> Spl
     )
 
 
-def allocate(
-    sizes: Sequence[int], dimensions: int, allocation: Allocation = "even"
-) -> Tuple[int, ...]:
+def allocate(sizes: Sequence[int], dimensions: int, allocation: Allocation = "even") -> Tuple[int, ...]:
     """Shares `dimensions` out among compartments; the total is exact.
 
     Args:
@@ -124,16 +119,13 @@ def allocate(
     if allocation == "proportional":
         return _share([float(size) for size in sizes], sizes, dimensions)
     if isinstance(allocation, str):
-        raise ValueError(
-            f'allocation={allocation!r} is unknown; allowed: "even", "proportional" or a list.'
-        )
+        raise ValueError(f'allocation={allocation!r} is unknown; allowed: "even", "proportional" or a list.')
     if not isinstance(allocation, (list, tuple)):
         raise TypeError(f'allocation={allocation!r} must be "even", "proportional" or a list.')
     given = _positive_ints("allocation", allocation)
     if len(given) != len(sizes) or sum(given) != dimensions:
         raise ValueError(
-            f"allocation={list(given)!r} must have {len(sizes)} entries that sum to "
-            f"dimensions={dimensions}."
+            f"allocation={list(given)!r} must have {len(sizes)} entries that sum to dimensions={dimensions}."
         )
     for index, (share, size) in enumerate(zip(given, sizes)):
         if share > size:

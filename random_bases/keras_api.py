@@ -67,3 +67,21 @@ def register_serializable(cls):
     if GENERATION == "keras3":
         return keras.saving.register_keras_serializable(package="random_bases")(cls)
     return keras.utils.register_keras_serializable(package="random_bases")(cls)
+
+
+def compile_model(model, jit_compile: bool, **arguments) -> None:
+    """`model.compile`; Keras 2.6 has no `jit_compile` and runs the step as a graph.
+
+    Random bases are compiled either way: see `random_bases.bases.basis.Basis`.
+    """
+    if GENERATION != "keras2.6":
+        arguments["jit_compile"] = jit_compile
+    model.compile(**arguments)
+
+
+def build_optimizer(optimizer, variables) -> None:
+    """Creates an optimizer's variables, so that a checkpoint can be restored into them."""
+    if GENERATION == "keras2.6":
+        optimizer._create_all_weights(variables)
+    else:
+        optimizer.build(variables)

@@ -4,6 +4,7 @@ Pure functions of tensors: no variables, no Keras. The coordinates of all compar
 of d numbers, in the compartments' order.
 """
 
+import operator
 from typing import List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -27,9 +28,7 @@ class _Group:
     def map(self, function, values: List[Tensor], firsts: List[Tensor], out):
         """function(value, first) of each member; a device-side loop if there are several."""
         if len(values) == 1:
-            return tf.nest.map_structure(
-                lambda result: result[tf.newaxis], function(values[0], firsts[0])
-            )
+            return tf.nest.map_structure(lambda result: result[tf.newaxis], function(values[0], firsts[0]))
         return tf.map_fn(
             lambda member: function(*member),
             (tf.stack(values), tf.stack(firsts)),
@@ -156,7 +155,7 @@ class Subspace:
                 signature,
             )
             for position, i in enumerate(group.members):
-                results[i] = tf.nest.map_structure(lambda stacked: stacked[position], mapped)
+                results[i] = tf.nest.map_structure(operator.itemgetter(position), mapped)
         return results
 
     def _flatten(self, tensors: List[Tensor]) -> List[Tensor]:

@@ -11,9 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("random_bases", "scripts", "configs", "benchmarks", "tests")
-FILES = [ROOT / "setup.py"] + sorted(
-    path for folder in FOLDERS for path in (ROOT / folder).glob("**/*.py")
-)
+FILES = [ROOT / "setup.py"] + sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("**/*.py"))
 OURS = [path for path in FILES[1:] if path.relative_to(ROOT).parts[0] != "tests"]
 
 

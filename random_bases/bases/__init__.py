@@ -29,7 +29,6 @@ def get(basis: Union[str, Basis], size: int, dimensions: int, **options) -> Basi
       ValueError: for an unknown name or a value that is not allowed.
 
     Example:
-
     >>> basis = random_bases.bases.get("hadamard", size=1000, dimensions=10)
     >>> c, in_subspace = basis.sketch(gradient, seed=0)
     """

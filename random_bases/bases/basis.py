@@ -3,7 +3,7 @@
 Direction i is P's column i. Columns have unit length in expectation: E[P P^T] = (d / n) I.
 """
 
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import tensorflow as tf
 
@@ -58,9 +58,7 @@ class Basis:
     def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def trace_sketch(
-        self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor
-    ) -> Tuple[Tensor, Tensor]:
+    def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
         c = self.trace_project(v, seed, draw, first)
         return c, self.trace_expand(c, seed, draw, first)
 
@@ -177,9 +175,5 @@ def _address(seed: Seed, draw, first) -> Tuple[Tensor, Tensor, Tensor]:
 def _int32_scalar(name: str, value) -> Tensor:
     value = tf.convert_to_tensor(value)
     if not value.dtype.is_integer or value.shape.rank != 0:
-        raise ValueError(
-            f"{name} must be an integer scalar, not {value.dtype.name} of shape {value.shape}."
-        )
+        raise ValueError(f"{name} must be an integer scalar, not {value.dtype.name} of shape {value.shape}.")
     return tf.cast(value, tf.int32)
-
-

@@ -89,18 +89,14 @@ class DenseBasis(Basis):
     def _split(self, v: Tensor) -> List[Tensor]:
         padded = self._column_steps * self._columns * self._block
         v = tf.pad(v, [[0, padded - self.size]])
-        v = tf.transpose(
-            tf.reshape(v, [self._column_steps, self._columns, self._block]), [0, 2, 1]
-        )
+        v = tf.transpose(tf.reshape(v, [self._column_steps, self._columns, self._block]), [0, 2, 1])
         return [
-            tf.reshape(part, [self._column_steps, -1])
-            for part in tf.split(v, list(self._planes), axis=1)
+            tf.reshape(part, [self._column_steps, -1]) for part in tf.split(v, list(self._planes), axis=1)
         ]
 
     def _join(self, parts: List[Tensor]) -> Tensor:
         planes = [
-            tf.reshape(part, [self._column_steps, p, self._columns])
-            for part, p in zip(parts, self._planes)
+            tf.reshape(part, [self._column_steps, p, self._columns]) for part, p in zip(parts, self._planes)
         ]
         v = tf.transpose(tf.concat(planes, axis=1), [0, 2, 1])
         return tf.reshape(v, [-1])[: self.size]
@@ -155,9 +151,7 @@ class DenseBasis(Basis):
         sizes = [p * self._columns for p in self._planes]
         return self._scale(self._join(tf.split(out, sizes, axis=1)))
 
-    def trace_sketch(
-        self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor
-    ) -> Tuple[Tensor, Tensor]:
+    def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
         if self._column_steps > 1:
             return super().trace_sketch(v, seed, draw, first)
         key = derive_key(seed, draw, SAMPLES)

@@ -12,8 +12,6 @@ with D, D' diagonal signs and S a choice of d rows. The signs D make E[P P^T] di
 drawn with the same probability, which makes it (d / n) I.
 """
 
-from typing import Tuple
-
 import numpy as np
 import tensorflow as tf
 

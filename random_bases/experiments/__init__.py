@@ -1,0 +1,1 @@
+"""What the paper runs: data sets, networks, one run from one configuration, results and figures."""

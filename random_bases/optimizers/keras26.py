@@ -123,9 +123,7 @@ class RandomBasesDescent(_DelegatingTrackableMixin, keras.optimizers.Optimizer):
 
     def _create_all_weights(self, var_list):
         if self._indices is None:
-            self.rule.build(
-                [v.shape for v in var_list], [v.name.split(":")[0] for v in var_list]
-            )
+            self.rule.build([v.shape for v in var_list], [v.name.split(":")[0] for v in var_list])
             indices = {_key(v): i for i, v in enumerate(var_list)}
             object.__setattr__(self, "_indices", indices)
         self.inner_optimizer._create_all_weights(var_list)
@@ -144,9 +142,7 @@ class RandomBasesDescent(_DelegatingTrackableMixin, keras.optimizers.Optimizer):
             every[self._indices[_key(variable)]] = grad
         sketched = self.rule(every, self.iterations)
         pairs = [(sketched[self._indices[_key(v)]], v) for _, v in grads_and_vars]
-        return self.inner_optimizer.apply_gradients(
-            pairs, name=name, experimental_aggregate_gradients=False
-        )
+        return self.inner_optimizer.apply_gradients(pairs, name=name, experimental_aggregate_gradients=False)
 
     def get_config(self):
         inner = keras.optimizers.serialize(self.inner_optimizer)

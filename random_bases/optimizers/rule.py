@@ -89,9 +89,7 @@ class RandomBasesRule:
         if redraw_every is not None and (
             isinstance(redraw_every, bool) or not isinstance(redraw_every, int) or redraw_every < 1
         ):
-            raise ValueError(
-                f"redraw_every={redraw_every!r} must be an int of at least 1, or None (never)."
-            )
+            raise ValueError(f"redraw_every={redraw_every!r} must be an int of at least 1, or None (never).")
         if seed is None:
             seed = random.randrange(2**31)
         if isinstance(seed, bool) or not isinstance(seed, int):

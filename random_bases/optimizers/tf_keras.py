@@ -7,9 +7,7 @@ from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse,
 
 
 @register_serializable
-class RandomBasesDescent(
-    tf.__internal__.tracking.DelegatingTrackableMixin, keras.optimizers.Optimizer
-):
+class RandomBasesDescent(tf.__internal__.tracking.DelegatingTrackableMixin, keras.optimizers.Optimizer):
     __doc__ = DOCUMENTATION
 
     # Built like tf-keras's LossScaleOptimizerV3: an optimizer without state of its own, which stands
@@ -93,9 +91,7 @@ class RandomBasesDescent(
 
     def build(self, var_list):
         if self.rule.subspace is None:
-            self.rule.build(
-                [v.shape for v in var_list], [v.name.split(":")[0] for v in var_list]
-            )
+            self.rule.build([v.shape for v in var_list], [v.name.split(":")[0] for v in var_list])
             self._indices = {self._var_key(v): i for i, v in enumerate(var_list)}
         self.inner_optimizer.build(var_list)
 
@@ -116,8 +112,7 @@ class RandomBasesDescent(
             every[self._indices[self._var_key(variable)]] = grad
         sketched = self.rule(every, self.iterations)
         pairs = [
-            (sketched[self._indices[self._var_key(variable)]], variable)
-            for _, variable in grads_and_vars
+            (sketched[self._indices[self._var_key(variable)]], variable) for _, variable in grads_and_vars
         ]
         return self.inner_optimizer.apply_gradients(
             pairs, name=name, skip_gradients_aggregation=True, **kwargs

@@ -101,12 +101,9 @@ def _sine_cosine(word: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
     angle = tf.cast(tf.bitwise.left_shift(word, tf.constant(2, tf.int32)), tf.float32)
     angle = angle * np.float32(math.pi / 4 / 2**31)
     square = angle * angle
-    sine = angle + angle * square * _horner(
-        square, (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
-    )
+    sine = angle + angle * square * _horner(square, (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1))
     cosine = 1.0 + square * (
-        square * _horner(square, (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2))
-        - 0.5
+        square * _horner(square, (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)) - 0.5
     )
     return sine, cosine
 
@@ -118,9 +115,7 @@ def _normal_from_words(x0: tf.Tensor, x1: tf.Tensor) -> Planes:
     30 reflects it at the diagonal, and the sign bit takes it to the opposite side.
     """
     radius = tf.sqrt(tf.maximum(_minus_two_log(x0), 0.0))
-    radius = tf.bitcast(
-        tf.bitwise.bitwise_or(tf.bitcast(radius, tf.int32), _and(x1, _SIGN_BIT)), tf.float32
-    )
+    radius = tf.bitcast(tf.bitwise.bitwise_or(tf.bitcast(radius, tf.int32), _and(x1, _SIGN_BIT)), tf.float32)
     sine, cosine = _sine_cosine(x1)
     reflect = tf.not_equal(_and(x1, 1 << 30), 0)
     first = radius * tf.where(reflect, sine, cosine)
@@ -197,9 +192,7 @@ def bernoulli(p: float = 0.5) -> Distribution:
 DISTRIBUTIONS: Dict[str, Distribution] = {
     distribution.name: distribution
     for distribution in (
-        Distribution(
-            "normal", 0.0, 1.0, (1, 1), _normal_from_words, tf.random.stateless_normal
-        ),
+        Distribution("normal", 0.0, 1.0, (1, 1), _normal_from_words, tf.random.stateless_normal),
         Distribution(
             "uniform",
             0.0,
@@ -211,9 +204,7 @@ DISTRIBUTIONS: Dict[str, Distribution] = {
         Distribution("rademacher", 0.0, 1.0, (32, 32), _rademacher_from_words, _rademacher_native),
         bernoulli(),
         # Uniform on [-1, 1], as the 2020 code has it.
-        Distribution(
-            "uniform-2020", 0.0, 1.0 / 3.0, (1, 1), _uniform_from_words(1.0), _uniform_native(1.0)
-        ),
+        Distribution("uniform-2020", 0.0, 1.0 / 3.0, (1, 1), _uniform_from_words(1.0), _uniform_native(1.0)),
         # -1.5 or 0.5, as the 2020 code's "Bernoulli-0.5" has it.
         Distribution(
             "bernoulli-2020",

@@ -1,0 +1,364 @@
+"""Image data sets, and batches of them that a run can resume at any step.
+
+The splits and the augmentation are those of Gressmann et al. 2020 (arXiv:2011.04720):
+
+| data set               | preprocessing                         | in training also                  |
+| ---------------------- | ------------------------------------- | --------------------------------- |
+| mnist, fashion_mnist   | x / 255                               | zero-pad by 3 and crop, brightness |
+| cifar10                | x / 255, then standardised per image  | zero-pad by 4 and crop, flip      |
+| digits (not the paper) | x / 16                                | nothing: 8x8 pixels leave no room |
+"""
+
+import dataclasses
+import io
+import os
+import zipfile
+from typing import Dict, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+import tensorflow as tf
+
+from random_bases.keras_api import keras
+
+NUM_CLASSES = 10
+NUM_VALIDATION = 10_000
+
+# What an epoch's random numbers are for. The numbers are part of the streams (see
+# `training_batches`): never change or reuse one.
+_ORDER, _CROP, _BRIGHTNESS, _FLIP = range(4)
+
+
+class Preprocessing(NamedTuple):
+    """How pixels become a network's inputs.
+
+    Attributes:
+      max_value: the pixel value that becomes 1.
+      standardize: whether each image is then brought to mean 0 and standard deviation 1.
+      pad: in training, zeros added on each side before cropping back at a random place.
+      flip: in training, whether half of the images, drawn at random, are mirrored left to right.
+      brightness: in training, the largest value added to all pixels of an image (or subtracted), in
+        units of `max_value`; the sum is not clipped.
+    """
+
+    max_value: int
+    standardize: bool = False
+    pad: int = 0
+    flip: bool = False
+    brightness: float = 0.0
+
+    def without_augmentation(self) -> "Preprocessing":
+        """The part that evaluation uses, too."""
+        return Preprocessing(self.max_value, self.standardize)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """Labelled images.
+
+    Attributes:
+      images: uint8 [N, height, width, channels].
+      labels: int32 [N].
+      preprocessing: how the images become a network's inputs.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """A data set's name and its three parts, which share no example."""
+
+    name: str
+    num_classes: int
+    train: ImageSplit
+    validation: ImageSplit
+    test: ImageSplit
+
+    @property
+    def input_shape(self) -> Tuple[int, int, int]:
+        """(height, width, channels) of an image."""
+        return self.train.images.shape[1:]
+
+
+class _Archive(NamedTuple):
+    """What `<name>.npz` must hold."""
+
+    image_shape: Tuple[int, ...]
+    num_train: int
+    num_test: int
+    preprocessing: Preprocessing
+
+
+_MNIST = _Archive((28, 28), 60_000, 10_000, Preprocessing(255, pad=3, brightness=0.5))
+_CIFAR10 = _Archive((32, 32, 3), 50_000, 10_000, Preprocessing(255, standardize=True, pad=4, flip=True))
+_ARCHIVES = {"mnist": _MNIST, "fashion_mnist": _MNIST, "cifar10": _CIFAR10}
+_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+NAMES = ("digits", *_ARCHIVES)
+
+
+def load(name: str, data_dir: Optional[Union[str, "os.PathLike[str]"]] = None) -> ImageDataset:
+    """Loads a data set into memory.
+
+    The last 10,000 training examples are held out for validation. The 1,797 digits of scikit-learn
+    are ordered by writer: they are shuffled once, always in the same way, into 1,097 for training,
+    350 for validation and 350 for testing.
+
+    Args:
+      name: "digits" (bundled with scikit-learn; `data_dir` is not used), "mnist", "fashion_mnist" or
+        "cifar10".
+      data_dir: a directory with `<name>.npz`, which holds uint8 arrays x_train, y_train, x_test and
+        y_test. None: `keras.datasets` downloads the data set, or takes it from its cache.
+
+    Raises:
+      ValueError: if the name is unknown, or the file is damaged or does not hold the data set.
+      FileNotFoundError: if there is no such file, or the download failed.
+    """
+    if name not in NAMES:
+        raise ValueError(f"dataset={name!r} is unknown; allowed: {', '.join(NAMES)}.")
+    if name == "digits":
+        return _load_digits()
+    if data_dir is None:
+        source, arrays = f"keras.datasets.{name}", _download(name)
+    else:
+        source = os.path.join(os.path.expanduser(data_dir), f"{name}.npz")
+        arrays = _read_archive(source, name)
+    return _checked(name, source, arrays)
+
+
+def steps_per_epoch(split: ImageSplit, batch_size: int) -> int:
+    """The number of complete batches in a split; what is left over is dropped.
+
+    Raises:
+      ValueError: if `batch_size` is not an int from 1 to the number of examples.
+    """
+    _check_int("batch_size", batch_size, 1, len(split))
+    return len(split) // batch_size
+
+
+def training_batches(
+    split: ImageSplit,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    num_steps: Optional[int] = None,
+    augment: bool = True,
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches; the batch of step t is a function of (seed, t) alone.
+
+    So a run that stopped before step t goes on exactly with `start_step=t`. Every epoch has an order
+    of its own and shows each example at most once.
+
+    An epoch's random numbers come from `tf.random.stateless_uniform` under the seed
+    (seed, 4 * epoch + stream), where the stream is 0 for the order, 1 for crops, 2 for brightness and
+    3 for flips: no two epochs, streams or seeds share one. The order does not depend on `augment`.
+
+    Args:
+      split: the examples.
+      batch_size: examples in a batch.
+      seed: an int in [0, 2**31).
+      start_step: the step, counted from the beginning of training, of the first batch.
+      num_steps: the number of batches; None: without end.
+      augment: whether to augment as `split.preprocessing` says.
+
+    Returns:
+      A dataset of (images, labels): float32 [batch_size, height, width, channels] and int32
+      [batch_size], all static.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+    """
+    steps = steps_per_epoch(split, batch_size)
+    _check_int("seed", seed, 0, 2**31 - 1)
+    _check_int("start_step", start_step, 0, 2**53)
+    if num_steps is not None:
+        _check_int("num_steps", num_steps, 0, 2**53)
+    preprocessing = split.preprocessing
+    if not augment:
+        preprocessing = preprocessing.without_augmentation()
+
+    number, height, width, channels = split.images.shape
+    pad = preprocessing.pad
+    padded = np.pad(split.images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    padded_height, padded_width = padded.shape[1:3]
+    # Where a crop's pixels lie after its first one; mirrored in the second window.
+    window = np.arange(height)[:, np.newaxis] * padded_width + np.arange(width)
+    windows = np.stack([window, window[:, ::-1]]).astype(np.int32)
+    with tf.device("CPU:0"):  # tf.data works there, even if there is a GPU
+        pixels = tf.constant(padded.reshape(-1, channels))
+        labels = tf.constant(split.labels)
+
+    first_epoch, first_step = divmod(start_step, steps)
+
+    def plan(epoch):
+        """What the steps of an epoch need; random numbers drawn here cost nothing in a step."""
+
+        def uniform(stream, shape, low, high, dtype):
+            pair = tf.stack([tf.constant(seed, tf.int64), 4 * epoch + stream])
+            return tf.random.stateless_uniform(shape, pair, low, high, dtype)
+
+        shape = [steps, batch_size]
+        keys = uniform(_ORDER, [number], None, None, tf.int32)
+        order = tf.reshape(tf.argsort(keys, stable=True)[: steps * batch_size], shape)
+        row, column = tf.unstack(uniform(_CROP, [2, *shape], 0, 2 * pad + 1, tf.int32))
+        first_pixel = (order * padded_height + row) * padded_width + column
+        flip = uniform(_FLIP, shape, 0, 1 + preprocessing.flip, tf.int32)
+        largest = preprocessing.brightness
+        brightness = uniform(_BRIGHTNESS, shape, -largest, largest, tf.float32)
+        parts = first_pixel, flip, brightness, tf.gather(labels, order)
+        done = tf.where(epoch == first_epoch, first_step, 0)
+        return tf.data.Dataset.from_tensor_slices(tuple(part[done:] for part in parts))
+
+    def batch(first_pixel, flip, brightness, labels):
+        # One gather picks the examples, crops and mirrors them.
+        places = first_pixel[:, tf.newaxis, tf.newaxis] + tf.gather(windows, flip)
+        images = _scale(tf.gather(pixels, places), preprocessing)
+        if preprocessing.brightness:
+            images += brightness[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        return _standardize(images, preprocessing), labels
+
+    dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(plan)
+    if num_steps is not None:
+        dataset = dataset.take(num_steps)
+    dataset = dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    cardinality = tf.data.INFINITE_CARDINALITY if num_steps is None else num_steps
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(split: ImageSplit, batch_size: int) -> tf.data.Dataset:
+    """Every example once, in order, without augmentation; the last batch may be smaller.
+
+    Returns:
+      A dataset of (images, labels): float32 [<= batch_size, height, width, channels] and int32
+      [<= batch_size].
+
+    Raises:
+      ValueError: if `batch_size` is not an int of at least 1.
+    """
+    _check_int("batch_size", batch_size, 1, 2**31 - 1)
+    with tf.device("CPU:0"):
+        images = tf.constant(split.images)
+        labels = tf.constant(split.labels)
+
+    def batch(start):
+        rows = slice(start, start + batch_size)
+        scaled = _scale(images[rows], split.preprocessing)
+        return _standardize(scaled, split.preprocessing), labels[rows]
+
+    dataset = tf.data.Dataset.range(0, len(split), batch_size)
+    dataset = dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _scale(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    return tf.cast(images, tf.float32) / preprocessing.max_value
+
+
+def _standardize(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    return tf.image.per_image_standardization(images) if preprocessing.standardize else images
+
+
+def _check_int(name: str, value: int, smallest: int, largest: int) -> None:
+    is_int = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_int or not smallest <= value <= largest:
+        raise ValueError(f"{name}={value!r} is not possible; allowed: an int from {smallest} to {largest}.")
+
+
+def _load_digits() -> ImageDataset:
+    from sklearn.datasets import load_digits  # slow to import, and only needed here
+
+    images, labels = load_digits(return_X_y=True)
+    images = images.astype(np.uint8).reshape(-1, 8, 8, 1)
+    labels = labels.astype(np.int32)
+    # RandomState's streams are frozen: every version of NumPy shuffles in the same way.
+    order = np.random.RandomState(0).permutation(len(images))
+
+    def split(rows):
+        return ImageSplit(images[rows], labels[rows], Preprocessing(16))
+
+    train, validation, test = np.split(order, [len(order) - 700, len(order) - 350])
+    return ImageDataset("digits", NUM_CLASSES, split(train), split(validation), split(test))
+
+
+def _download(name: str) -> Dict[str, np.ndarray]:
+    try:
+        (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        raise FileNotFoundError(
+            f"data set {name!r}: keras.datasets.{name}.load_data() failed: {error}\n"
+            f"On a machine without a network, put {name}.npz (uint8 arrays {', '.join(_KEYS)}) into a "
+            "directory and name that directory in --data_dir."
+        ) from error
+    return dict(zip(_KEYS, (x_train, y_train, x_test, y_test)))
+
+
+def _read_archive(path: str, name: str) -> Dict[str, np.ndarray]:
+    """Reads each array of an archive once, and checks its checksum (`numpy.load` may not)."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path} does not exist. {_remedy(name)}")
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = {key: f"{key}.npy" for key in _KEYS}
+                missing = [key for key in _KEYS if members[key] not in archive.namelist()]
+                contents = {} if missing else {k: archive.read(m) for k, m in members.items()}
+            arrays = {
+                key: np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+                for key, content in contents.items()
+            }
+        except Exception as error:  # each of zipfile, zlib, lzma and NumPy has errors of its own
+            raise ValueError(
+                f"{path} is truncated, altered or not an .npz archive: {error!r}. {_remedy(name)}"
+            ) from error
+    if missing:
+        raise ValueError(f"{path} has no array {', '.join(missing)}. {_remedy(name)}")
+    return arrays
+
+
+def _checked(name: str, source: str, arrays: Dict[str, np.ndarray]) -> ImageDataset:
+    """Splits a data set's arrays, if they are what they must be."""
+    expected = _ARCHIVES[name]
+
+    def part(which, number):
+        images, labels = arrays[f"x_{which}"], arrays[f"y_{which}"]
+        shape = (number, *expected.image_shape)
+        if images.shape != shape or images.dtype != np.uint8:
+            raise ValueError(
+                f"{source}: x_{which} has shape {images.shape} and type {images.dtype}; needed: {shape} "
+                f"and uint8. {_remedy(name)}"
+            )
+        # keras.datasets.cifar10 has labels of shape [N, 1].
+        if labels.shape not in ((number,), (number, 1)) or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"{source}: y_{which} has shape {labels.shape} and type {labels.dtype}; needed: "
+                f"{(number,)} and integers. {_remedy(name)}"
+            )
+        if labels.min() < 0 or labels.max() >= NUM_CLASSES:
+            raise ValueError(
+                f"{source}: y_{which} has labels from {labels.min()} to {labels.max()}; needed: 0 to "
+                f"{NUM_CLASSES - 1}. {_remedy(name)}"
+            )
+        images = images.reshape(*images.shape[:3], -1)  # a channel axis, where there is none
+        return images, labels.reshape(-1).astype(np.int32)
+
+    def split(images, labels):
+        return ImageSplit(images, labels, expected.preprocessing)
+
+    images, labels = part("train", expected.num_train)
+    train = split(images[:-NUM_VALIDATION], labels[:-NUM_VALIDATION])
+    validation = split(images[-NUM_VALIDATION:], labels[-NUM_VALIDATION:])
+    test = split(*part("test", expected.num_test))
+    return ImageDataset(name, NUM_CLASSES, train, validation, test)
+
+
+def _remedy(name: str) -> str:
+    return (
+        f"To get the data set, leave out --data_dir: keras.datasets.{name} downloads it; or name in "
+        f"--data_dir a directory with a good copy of {name}.npz."
+    )

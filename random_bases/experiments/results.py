@@ -1,0 +1,68 @@
+"""What runs leave behind: JSON files written whole or not at all, metrics as CSV, tables."""
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` so that a reader, or a run killed here, finds the old file or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      ValueError: naming the file, if it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a JSON file: {error}.") from error
+
+
+def read_metrics(path: Path) -> List[Dict[str, float]]:
+    """The rows of a `metrics.csv`, one an epoch; a last row cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {name: float(value) for name, value in row.items()}
+        for row in rows
+        if all(row.values()) and None not in row
+    ]
+
+
+def keep_epochs(path: Path, epochs: int) -> None:
+    """Drops the rows of a `metrics.csv` that a run resumed after `epochs` epochs will write again."""
+    rows = read_metrics(path)[:epochs]
+    if not rows:
+        if path.exists():
+            path.unlink()
+        return
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(dict(row, epoch=int(row["epoch"])))
+    os.replace(temporary, path)
+
+
+def format_table(rows: Sequence[Dict[str, str]]) -> str:
+    """Rows of equal keys as a Markdown table, columns aligned; the keys are the heading."""
+    heading = list(rows[0])
+    lines = [heading, *([row[name] for name in heading] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heading))]
+
+    def render(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths)) + " |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([render(heading), rule, *(render(line) for line in lines[1:])])

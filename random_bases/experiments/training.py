@@ -1,0 +1,405 @@
+"""One run from one configuration, in one directory.
+
+A run is a function of its configuration. Its directory holds
+
+| file           | content                                                              |
+| -------------- | -------------------------------------------------------------------- |
+| `config.json`  | the configuration                                                    |
+| `metrics.csv`  | a row an epoch                                                       |
+| `tensorboard/` | the same as TensorBoard events                                       |
+| `checkpoints/` | the state after the last epoch                                       |
+| `result.json`  | written at the end: metrics, timings, versions, seed, command        |
+
+A run that was killed and is started again goes on after its last whole epoch and ends with the same
+weights, bit for bit, as one that was not: order and augmentation of the data and the random bases are
+functions of (seed, step), and everything else is in the checkpoint.
+"""
+
+import math
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Optional, Union
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+from ml_collections import config_dict
+
+import random_bases
+from random_bases import keras_api
+from random_bases.experiments import datasets, networks, results
+from random_bases.keras_api import keras
+
+METHODS = ("sgd", "fpd", "rbd")
+
+# Steps a device runs without returning to Python: more save no time and make the progress bar coarse.
+_MOST_STEPS_PER_EXECUTION = 150
+
+
+class DivergedError(RuntimeError):
+    """The loss of a run became infinite or not a number."""
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The configuration of a run, each key with its default; what configs/ start from.
+
+    Keys:
+      dataset: "digits", "mnist", "fashion_mnist" or "cifar10".
+      data_dir: directory with `<dataset>.npz`; "" takes `keras.datasets`.
+      augment: whether training images are augmented, as in the paper.
+      network: a name in `random_bases.experiments.networks`.
+      method: "sgd" (plain), "fpd" (a fixed random basis) or "rbd" (redrawn every step).
+      optimizer: a Keras optimizer by name, used as it is or inside `RandomBasesDescent`.
+      learning_rate: None takes the one of `learning_rates` for the method.
+      learning_rates: method -> learning rate.
+      dimensions, basis, compartments, allocation: of `RandomBasesDescent`; `compartments` also takes
+        a number ("10") or sizes ("1000,2000") as a string.
+      batch_size, epochs: of training; an incomplete last batch of an epoch is dropped.
+      seed: of initial weights, data and directions.
+    """
+    return ml_collections.ConfigDict(
+        {
+            "dataset": "digits",
+            "data_dir": "",
+            "augment": True,
+            "network": "fc",
+            "method": "rbd",
+            "optimizer": "sgd",
+            "learning_rate": config_dict.placeholder(float),
+            "learning_rates": {"sgd": 0.1, "fpd": 1.0, "rbd": 1.0},
+            "dimensions": 250,
+            "basis": "normal",
+            "compartments": "network",
+            "allocation": "even",
+            "batch_size": 32,
+            "epochs": 100,
+            "seed": 0,
+        }
+    )
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError or TypeError for unknown or missing keys, wrong types and bad values."""
+    default = default_config()
+    unknown = sorted(set(config) - set(default))
+    missing = sorted(set(default) - set(config))
+    if unknown or missing:
+        raise ValueError(
+            f"config has unknown keys {unknown} and lacks {missing}; allowed: {sorted(default)}."
+        )
+    for key in default:
+        kind = default.get_type(key)
+        allowed = (float, int, type(None)) if key == "learning_rate" else (kind,)
+        value = config[key]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"config.{key}={value!r} must be of type {kind.__name__}.")
+    if config.method not in METHODS:
+        raise ValueError(f"config.method={config.method!r} is unknown; allowed: {METHODS}.")
+    if set(config.learning_rates) != set(METHODS):
+        raise ValueError(f"config.learning_rates needs exactly the keys {METHODS}.")
+    if config.method == "fpd" and config.optimizer.lower() != "sgd":
+        raise ValueError(
+            f"config.optimizer={config.optimizer!r} would leave the fixed subspace; "
+            'config.method="fpd" needs "sgd".'
+        )
+    for key in ("batch_size", "epochs"):
+        if config[key] < 1:
+            raise ValueError(f"config.{key}={config[key]} must be at least 1.")
+    if not 0 <= config.seed < 2**31:
+        raise ValueError(f"config.seed={config.seed} must be in [0, 2**31).")
+    rate = learning_rate(config)
+    if not (rate > 0 and math.isfinite(rate)):
+        raise ValueError(f"config.learning_rate={rate} must be positive.")
+
+
+def learning_rate(config: ml_collections.ConfigDict) -> float:
+    """The learning rate that a configuration asks for."""
+    if config.learning_rate is not None:
+        return float(config.learning_rate)
+    return float(config.learning_rates[config.method])
+
+
+def build_optimizer(config: ml_collections.ConfigDict):
+    """The Keras optimizer that a configuration describes.
+
+    Raises:
+      ValueError: for an unknown optimizer, basis, compartments or allocation.
+    """
+    inner = keras.optimizers.get(
+        {"class_name": config.optimizer, "config": {"learning_rate": learning_rate(config)}}
+    )
+    if config.method == "sgd":
+        return inner
+    return random_bases.RandomBasesDescent(
+        inner,
+        dimensions=config.dimensions,
+        basis=config.basis,
+        compartments=_parse_compartments(config.compartments),
+        allocation=config.allocation,
+        redraw_every=1 if config.method == "rbd" else None,
+        seed=config.seed,
+    )
+
+
+def _parse_compartments(text: str):
+    numbers = text.split(",")
+    if not all(number.strip().isdigit() for number in numbers):
+        return text
+    sizes = [int(number) for number in numbers]
+    return sizes if len(sizes) > 1 else sizes[0]
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    workdir: Union[str, Path],
+    overwrite: bool = False,
+    verbose: Union[int, str] = 1,
+) -> Dict[str, Any]:
+    """Runs a configuration in `workdir`, or what is left of it, and returns its result.
+
+    Args:
+      config: as `default_config`.
+      workdir: the run's directory; made if absent.
+      overwrite: start anew and discard what the directory holds of a run.
+      verbose: 0: silent, 1 or 2: as `keras.Model.fit`, "run": one progress bar for the whole run.
+
+    Returns:
+      What `result.json` holds. A finished run is not run again: its result is returned.
+
+    Raises:
+      ValueError, TypeError: for a configuration that is not allowed, or one that differs from that of
+        the run in `workdir`.
+      DivergedError: if the loss became infinite or not a number, now or in the run found there.
+    """
+    check_config(config)
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        _discard(workdir)
+    _check_same_run(config, workdir)
+    result = workdir / "result.json"
+    if not result.exists():
+        content = _train(config, workdir, verbose)
+        results.write_json(result, content)
+    content = results.read_json(result)
+    if content["status"] == "diverged":
+        raise DivergedError(content["message"])
+    return content
+
+
+def _discard(workdir: Path) -> None:
+    for name in ("config.json", "metrics.csv", "result.json"):
+        if (workdir / name).exists():
+            (workdir / name).unlink()
+    for name in ("checkpoints", "tensorboard"):
+        if (workdir / name).exists():
+            tf.io.gfile.rmtree(str(workdir / name))
+
+
+def _check_same_run(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    path = workdir / "config.json"
+    wanted = config.to_dict()
+    if not path.exists():
+        results.write_json(path, wanted)
+        return
+    found = results.read_json(path)
+    # Where the data lies does not change the run.
+    different = sorted(key for key in {*wanted, *found} - {"data_dir"} if wanted.get(key) != found.get(key))
+    if different:
+        changes = ", ".join(f"{key}: {found.get(key)!r} != {wanted.get(key)!r}" for key in different)
+        raise ValueError(
+            f"{workdir} holds a run of another configuration ({changes}). Choose another workdir, or "
+            "overwrite it."
+        )
+
+
+def _train(config: ml_collections.ConfigDict, workdir: Path, verbose: Union[int, str]) -> Dict[str, Any]:
+    """Trains to the end and returns the content of `result.json`."""
+    data = datasets.load(config.dataset, config.data_dir or None)
+    steps = datasets.steps_per_epoch(data.train, config.batch_size)
+    keras.backend.clear_session()
+    keras_api.set_random_seed(config.seed)
+    model = networks.get(config.network, data.input_shape, data.num_classes)
+    optimizer = build_optimizer(config)
+    keras_api.compile_model(
+        model,
+        optimizer=optimizer,
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=_steps_per_execution(steps),
+        # On a CPU convolutions are slower inside XLA; the random bases are compiled by themselves.
+        jit_compile=config.network == "fc",
+    )
+    keras_api.build_optimizer(optimizer, model.trainable_variables)
+
+    checkpoint = _EpochCheckpoint(model, optimizer, workdir / "checkpoints")
+    epoch = checkpoint.restore()
+    metrics = workdir / "metrics.csv"
+    results.keep_epochs(metrics, epoch)
+    callbacks = [
+        _StopOnDivergence(steps),
+        _EpochSeconds(),
+        keras.callbacks.CSVLogger(str(metrics), append=True),
+        keras.callbacks.TensorBoard(str(workdir / "tensorboard"), profile_batch=0),
+        checkpoint,
+    ]
+    if verbose == "run":
+        callbacks.append(_RunProgress(epoch * steps))
+    report = _describe(config, model, steps)
+    try:
+        model.fit(
+            datasets.training_batches(
+                data.train,
+                config.batch_size,
+                seed=config.seed,
+                start_step=epoch * steps,
+                augment=config.augment,
+            ),
+            validation_data=datasets.evaluation_batches(data.validation, 1000),
+            steps_per_epoch=steps,
+            initial_epoch=epoch,
+            epochs=config.epochs,
+            callbacks=callbacks,
+            verbose=0 if verbose == "run" else verbose,
+        )
+    except DivergedError as error:
+        return dict(report, status="diverged", message=f"{error} Metrics: {metrics}.")
+    _, test_accuracy = model.evaluate(datasets.evaluation_batches(data.test, 1000), verbose=0)
+    return dict(
+        report,
+        status="finished",
+        **_summarise(results.read_metrics(metrics), steps),
+        test_accuracy=float(test_accuracy),
+    )
+
+
+def _steps_per_execution(steps: int) -> int:
+    # A divisor: Keras would run past the end of an epoch otherwise.
+    return max(n for n in range(1, min(steps, _MOST_STEPS_PER_EXECUTION) + 1) if steps % n == 0)
+
+
+def _describe(config: ml_collections.ConfigDict, model, steps: int) -> Dict[str, Any]:
+    parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    return {
+        "config": config.to_dict(),
+        "learning_rate": learning_rate(config),
+        "parameters": parameters,
+        "trained_dimensions": parameters if config.method == "sgd" else config.dimensions,
+        "steps_per_epoch": steps,
+        "seed": config.seed,
+        "command": " ".join(shlex.quote(argument) for argument in [sys.executable, *sys.argv]),
+        "versions": {
+            "random_bases": random_bases.__version__,
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+        },
+        "machine": f"{platform.machine()}, {len(tf.config.list_logical_devices('GPU'))} GPU",
+    }
+
+
+def _summarise(rows, steps: int) -> Dict[str, Any]:
+    # The first epoch traces and compiles; if there is no other it must do.
+    timed = [row["seconds"] for row in rows[1:]] or [row["seconds"] for row in rows]
+    return {
+        "accuracy": [row["accuracy"] for row in rows],
+        "validation_accuracy": [row["val_accuracy"] for row in rows],
+        "loss": [row["loss"] for row in rows],
+        "validation_loss": [row["val_loss"] for row in rows],
+        "seconds": sum(row["seconds"] for row in rows),
+        "milliseconds_per_step": 1e3 * float(np.median(timed)) / steps,
+    }
+
+
+class _EpochCheckpoint(keras.callbacks.Callback):
+    """Saves model and optimizer after each epoch, the last two kept."""
+
+    def __init__(self, model, optimizer, directory: Path):
+        super().__init__()
+        self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._manager = tf.train.CheckpointManager(
+            tf.train.Checkpoint(model=model, optimizer=optimizer, epoch=self._epoch),
+            str(directory),
+            max_to_keep=2,
+        )
+
+    def restore(self) -> int:
+        """Restores the last checkpoint, if there is one; returns the number of epochs done."""
+        if self._manager.latest_checkpoint:
+            status = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
+            status.assert_existing_objects_matched()
+        return int(self._epoch.numpy())
+
+    def on_epoch_end(self, epoch, logs=None):
+        del logs
+        self._epoch.assign(epoch + 1)
+        self._manager.save(checkpoint_number=epoch + 1)
+
+
+class _EpochSeconds(keras.callbacks.Callback):
+    """Adds the seconds of an epoch's training, without its validation, to its logs."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del epoch, logs
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        del batch, logs
+        self._seconds = time.perf_counter() - self._start
+
+    def on_epoch_end(self, epoch, logs=None):
+        del epoch
+        logs["seconds"] = self._seconds
+
+
+class _StopOnDivergence(keras.callbacks.Callback):
+    """Ends a run whose loss is not finite with an error, unlike `TerminateOnNaN`, which ends it well."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self._steps = steps
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del logs
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"The run diverged: mean loss {loss} by step {self._epoch * self._steps + batch + 1} "
+                f"(epoch {self._epoch + 1}). A smaller learning rate may help."
+            )
+
+
+class _RunProgress(keras.callbacks.Callback):
+    """One progress bar for a whole run, of Keras's own kind."""
+
+    def __init__(self, start: int):
+        super().__init__()
+        self._start = start
+        self._bar: Optional[Any] = None
+
+    def on_train_begin(self, logs=None):
+        del logs
+        self._bar = keras.utils.Progbar(
+            self.params["steps"] * self.params["epochs"],
+            stateful_metrics=["accuracy", "val_accuracy"],
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del logs
+        self._start = epoch * self.params["steps"]
+
+    def on_train_batch_end(self, batch, logs=None):
+        # The last update waits for the validation accuracy: it ends the bar's line.
+        if self._start + batch + 1 < self._bar.target:
+            self._bar.update(self._start + batch + 1, [("accuracy", logs["accuracy"])])
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = [(name, logs[name]) for name in ("accuracy", "val_accuracy")]
+        self._bar.update((epoch + 1) * self.params["steps"], values)

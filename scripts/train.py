@@ -1,0 +1,53 @@
+"""Runs one experiment from one configuration.
+
+python scripts/train.py --config=configs/fc_mnist.py --config.method=rbd --config.dimensions=250 \
+    --workdir=runs/fc_mnist/rbd
+
+A run that was killed goes on where it was when the same command is given again; a finished one is not
+run again without --overwrite. Exit status: 0 finished, 1 diverged, 2 a configuration that is refused.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory with <dataset>.npz; else keras.datasets.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Start anew, discarding a run in workdir.")
+_VERBOSE = flags.DEFINE_enum("verbose", "1", ["0", "1", "2"], "As in keras.Model.fit.")
+
+
+def main(argv):
+    """Runs the configuration that the flags give."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)  # checkpoints are no news
+    from random_bases.experiments import training
+
+    config = _CONFIG.value
+    if _DATA_DIR.value is not None:
+        config.data_dir = _DATA_DIR.value
+    try:
+        result = training.run(config, _WORKDIR.value, _OVERWRITE.value, int(_VERBOSE.value))
+    except training.DivergedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        print(f"Refused: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"validation accuracy {result['validation_accuracy'][-1]:.4f}, test accuracy "
+        f"{result['test_accuracy']:.4f}, {result['milliseconds_per_step']:.2f} ms a step: "
+        f"{_WORKDIR.value}/result.json"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
