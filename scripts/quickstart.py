@@ -9,9 +9,11 @@ there already, finished or cut short, are taken up where they are; --overwrite s
 import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
 
 from absl import app, flags, logging
+
+from random_bases.experiments import figures, results, training
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Where runs and results go.")
 _EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs of each run.", lower_bound=1)
@@ -32,8 +34,6 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # checkpoints are no news
-    from random_bases.experiments import figures, results, training
-
     workdir = Path(_WORKDIR.value)
     rows, curves, collected = [], {}, []
     for method, basis in _RUNS:

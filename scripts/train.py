@@ -10,10 +10,12 @@ run again without --overwrite. Exit status: 0 finished, 1 diverged, 2 a configur
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from random_bases.experiments import training
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
@@ -27,8 +29,6 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # checkpoints are no news
-    from random_bases.experiments import training
-
     config = _CONFIG.value
     if _DATA_DIR.value is not None:
         config.data_dir = _DATA_DIR.value

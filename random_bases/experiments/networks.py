@@ -29,7 +29,7 @@ def get(name: str, input_shape: Tuple[int, int, int], num_classes: int = 10) -> 
       ValueError: if the name is unknown, or the shape is not of an image or too small for the network.
     """
     if name not in _NETWORKS:
-        raise ValueError(f"network={name!r} is unknown; allowed: {', '.join(_NETWORKS)}.")
+        raise ValueError(f"name={name!r} is not a network; allowed: {', '.join(_NETWORKS)}.")
     shape = tuple(input_shape)
     if len(shape) != 3 or not all(size is not None and size >= 1 for size in shape):
         raise ValueError(

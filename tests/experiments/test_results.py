@@ -1,0 +1,45 @@
+import pytest
+
+from random_bases.experiments import figures, results
+
+
+def test_json_round_trip_leaves_no_other_file(tmp_path):
+    path = tmp_path / "result.json"
+    results.write_json(path, {"b": [1.5, 2], "a": None})
+    results.write_json(path, {"a": 1})
+    assert results.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_json_that_was_cut_off_is_named(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text('{"a": ')
+    with pytest.raises(ValueError, match="result.json is not a JSON file"):
+        results.read_json(path)
+
+
+def test_metrics_of_a_killed_run(tmp_path):
+    path = tmp_path / "metrics.csv"
+    assert results.read_metrics(path) == []
+    path.write_text("epoch,loss,seconds\n0,1.5,2\n1,1.25,3\n2,0.5")  # killed while writing
+    assert [row["loss"] for row in results.read_metrics(path)] == [1.5, 1.25]
+    results.keep_epochs(path, 1)
+    assert path.read_text().splitlines() == ["epoch,loss,seconds", "0,1.5,2.0"]
+    results.keep_epochs(path, 0)
+    assert not path.exists()
+
+
+def test_table_is_aligned():
+    table = results.format_table([{"a": "1", "long": "x"}, {"a": "100", "long": "y"}])
+    lines = table.splitlines()
+    assert lines[0] == "| a   | long |"
+    assert lines[3] == "| 100 | y    |"
+    assert len({len(line) for line in lines}) == 1
+
+
+@pytest.mark.parametrize("ending, magic", [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_figure_is_written(tmp_path, ending, magic):
+    path = tmp_path / f"curves.{ending}"
+    figures.accuracy_curves(path, {"sgd": [0.5, 0.75], "rbd": [0.25]}, "title", "accuracy")
+    content = path.read_bytes()
+    assert content.startswith(magic) and len(content) > 1000

@@ -1,0 +1,256 @@
+"""One run from one configuration: what it writes, that it can be killed, and what it refuses."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from random_bases.experiments import results, training
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def small_config(**changes):
+    config = training.default_config()
+    config.update({"epochs": 2, "dimensions": 20, "basis": "hadamard", **changes})
+    return config
+
+
+def write_config(path, **changes):
+    """A configuration file as in configs/."""
+    lines = "".join(f"    config.{name} = {value!r}\n" for name, value in changes.items())
+    path.write_text(
+        "from random_bases.experiments.training import default_config\n\n\n"
+        f"def get_config():\n    config = default_config()\n{lines}    return config\n"
+    )
+    return path
+
+
+def train_command(config_file, workdir, *flags):
+    script = str(ROOT / "scripts" / "train.py")
+    return [sys.executable, script, f"--config={config_file}", f"--workdir={workdir}", "--verbose=0", *flags]
+
+
+def environment():
+    return dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3")
+
+
+def final_state(workdir):
+    """Every array of a run's last checkpoint: weights, optimizer and counters."""
+    reader = tf.train.load_checkpoint(str(workdir / "checkpoints"))
+    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    state = {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
+    assert len(state) > 4
+    return state
+
+
+def assert_same_state(one, other):
+    assert set(one) == set(other)
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of RBD: (configuration, directory, result)."""
+    workdir = tmp_path_factory.mktemp("runs") / "rbd"
+    config = small_config(epochs=4)
+    return config, workdir, training.run(config, workdir, verbose=0)
+
+
+def test_what_a_run_writes(finished):
+    config, workdir, result = finished
+    assert results.read_json(workdir / "config.json") == config.to_dict()
+    assert results.read_json(workdir / "result.json") == result
+    rows = results.read_metrics(workdir / "metrics.csv")
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert [row["val_accuracy"] for row in rows] == result["validation_accuracy"]
+    assert list((workdir / "tensorboard").rglob("*tfevents*"))
+    assert result["status"] == "finished"
+    assert result["parameters"] == 64 * 128 + 128 + 128 * 10 + 10
+    assert result["trained_dimensions"] == 20
+    assert result["steps_per_epoch"] == 1097 // 32
+    assert result["seed"] == 0
+    assert {"python", "tensorflow", "keras", "numpy", "random_bases"} <= set(result["versions"])
+    assert result["milliseconds_per_step"] > 0
+    # It learns: ten classes, and the loss falls.
+    assert result["loss"][-1] < result["loss"][0] < np.log(10) * 1.2
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    config, workdir, result = finished
+    before = (workdir / "metrics.csv").stat().st_mtime_ns
+    assert training.run(config, workdir, verbose=0) == result
+    assert (workdir / "metrics.csv").stat().st_mtime_ns == before
+
+
+def test_another_configuration_is_refused_and_nothing_lost(finished):
+    config, workdir, result = finished
+    with pytest.raises(ValueError, match="another configuration .*seed: 0 != 1"):
+        training.run(small_config(epochs=4, seed=1), workdir, verbose=0)
+    assert results.read_json(workdir / "result.json") == result
+
+
+def test_overwrite_starts_anew_and_a_run_is_a_function_of_its_configuration(finished, tmp_path):
+    config, workdir, _ = finished
+    again = tmp_path / "again"
+    training.run(small_config(epochs=1, seed=5), again, verbose=0)
+    training.run(config, again, overwrite=True, verbose=0)
+    assert len(results.read_metrics(again / "metrics.csv")) == 4
+    assert_same_state(final_state(workdir), final_state(again))
+
+
+def test_going_on_after_an_interruption_is_bit_identical(finished, tmp_path, monkeypatch):
+    config, workdir, _ = finished
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(self, epoch, logs=None):
+        if epoch == 2:  # the row of epoch 2 is written, its checkpoint is not
+            raise Interrupted
+
+    with monkeypatch.context() as patched:
+        original = training._EpochCheckpoint.on_epoch_end
+        patched.setattr(
+            training._EpochCheckpoint,
+            "on_epoch_end",
+            lambda self, epoch, logs=None: interrupt(self, epoch) or original(self, epoch, logs),
+        )
+        with pytest.raises(Interrupted):
+            training.run(config, tmp_path / "run", verbose=0)
+    assert len(results.read_metrics(tmp_path / "run" / "metrics.csv")) == 3
+    assert not (tmp_path / "run" / "result.json").exists()
+    resumed = training.run(config, tmp_path / "run", verbose=0)
+    assert_same_state(final_state(workdir), final_state(tmp_path / "run"))
+    assert len(resumed["accuracy"]) == 4
+    assert resumed["accuracy"] == finished[2]["accuracy"]
+
+
+def killed_and_restarted(config_file, workdir, kills, generator):
+    """Runs train.py to its end, killed (SIGKILL) so many times at random moments on the way."""
+    metrics = workdir / "metrics.csv"
+    for _ in range(kills):
+        rows = len(results.read_metrics(metrics))
+        process = subprocess.Popen(train_command(config_file, workdir), env=environment())
+        deadline = time.monotonic() + 120
+        while process.poll() is None and len(results.read_metrics(metrics)) <= rows:
+            assert time.monotonic() < deadline, "the run does not get on"
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0.0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (workdir / "result.json").exists(), "it ended before it was killed: no test"
+    subprocess.run(train_command(config_file, workdir), env=environment(), check=True, timeout=240)
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    changes = {"epochs": 60, "dimensions": 20, "basis": "hadamard"}
+    training.run(small_config(**changes), tmp_path / "undisturbed", verbose=0)
+    config_file = write_config(tmp_path / "config.py", **changes)
+    killed_and_restarted(config_file, tmp_path / "killed", 1, random.Random(0))
+    assert_same_state(final_state(tmp_path / "undisturbed"), final_state(tmp_path / "killed"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"method": "sgd"}, {"method": "fpd"}, {"optimizer": "adam"}], ids=str)
+def test_runs_killed_three_times_end_with_the_same_weights(tmp_path, changes):
+    changes = {"epochs": 150, "dimensions": 50, "learning_rate": 0.01, **changes}
+    training.run(small_config(**{"basis": "normal", **changes}), tmp_path / "undisturbed", verbose=0)
+    config_file = write_config(tmp_path / "config.py", basis="normal", **changes)
+    killed_and_restarted(config_file, tmp_path / "killed", 3, random.Random(1))
+    assert_same_state(final_state(tmp_path / "undisturbed"), final_state(tmp_path / "killed"))
+
+
+def test_divergence_is_an_error_that_keeps_the_metrics(tmp_path):
+    config_file = write_config(tmp_path / "config.py", method="sgd", learning_rate=1e30, epochs=3)
+    command = train_command(config_file, tmp_path / "run")
+    for _ in range(2):  # the second time from what the first one wrote
+        done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, timeout=240)
+        assert done.returncode == 1
+        assert "diverged" in done.stderr.decode() and "learning rate" in done.stderr.decode()
+    result = results.read_json(tmp_path / "run" / "result.json")
+    assert result["status"] == "diverged"
+
+
+def test_the_script_refuses_bad_configurations(tmp_path):
+    config_file = write_config(tmp_path / "config.py", epochs=1)
+    bad = [
+        (["--config.no_such_key=1"], "no_such_key"),
+        (["--config.dataset=mnist", f"--data_dir={tmp_path}"], f"{tmp_path}/mnist.npz"),
+    ]
+    for flags, message in bad:
+        command = train_command(config_file, tmp_path / "run", *flags, "--overwrite")
+        done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, timeout=120)
+        assert done.returncode != 0 and message in done.stderr.decode(), done.stderr.decode()[-2000:]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": "adam"}, "config.method='adam' is unknown"),
+        ({"method": "fpd", "optimizer": "adam"}, "would leave the fixed subspace"),
+        ({"epochs": 0}, "config.epochs=0"),
+        ({"batch_size": -1}, "config.batch_size=-1"),
+        ({"seed": -1}, "config.seed=-1"),
+        ({"learning_rate": 0.0}, "config.learning_rate=0.0"),
+        ({"learning_rate": float("nan")}, "config.learning_rate=nan"),
+        ({"basis": "fourier"}, "basis='fourier' is unknown; allowed: "),
+        ({"dimensions": 0}, "dimensions=0"),
+        ({"dimensions": 9611}, "dimensions=9611 is more than the 9610 parameters"),
+        ({"network": "rnn"}, "rnn"),
+        ({"dataset": "imagenet"}, "imagenet"),
+    ],
+)
+def test_bad_values_are_named(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        training.run(small_config(**changes), tmp_path)
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_unknown_missing_and_mistyped_keys_are_named():
+    config = training.default_config()
+    with config.unlocked():
+        config.learning_rte = 0.1
+    with pytest.raises(ValueError, match="learning_rte"):
+        training.check_config(config)
+    with config.unlocked():
+        del config["learning_rte"], config["seed"]
+    with pytest.raises(ValueError, match=r"lacks \['seed'\]"):
+        training.check_config(config)
+    config = training.default_config()
+    with config.ignore_type():
+        config.dimensions = "250"
+    with pytest.raises(TypeError, match="config.dimensions='250' must be of type int"):
+        training.check_config(config)
+
+
+def test_learning_rates():
+    config = training.default_config()
+    config.learning_rates = {"sgd": 0.5, "fpd": 2.0, "rbd": 3.0}
+    assert [training.learning_rate(small_config(learning_rates=config.learning_rates, method=m))
+            for m in training.METHODS] == [0.5, 2.0, 3.0]  # fmt: skip
+    assert training.learning_rate(small_config(learning_rate=0.25)) == 0.25
+
+
+@pytest.mark.parametrize("method, redraw_every", [("rbd", 1), ("fpd", None)])
+def test_the_optimizer_of_a_method(method, redraw_every):
+    optimizer = training.build_optimizer(small_config(method=method, compartments="2", seed=3))
+    config = optimizer.get_config()
+    assert config["redraw_every"] == redraw_every
+    assert (config["dimensions"], config["compartments"], config["seed"]) == (20, 2, 3)
+    sizes = training.build_optimizer(small_config(method=method, compartments="9600,10"))
+    assert sizes.get_config()["compartments"] == [9600, 10]
+
+
+def test_epochs_are_cut_into_equal_executions():
+    assert training._steps_per_execution(1562) == 142
+    assert training._steps_per_execution(34) == 34
+    assert training._steps_per_execution(997) == 1

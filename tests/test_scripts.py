@@ -1,0 +1,72 @@
+"""The scripts that a user runs, as a user runs them."""
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from random_bases.experiments import networks, results, training
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_quickstart(workdir, *flags):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "quickstart.py"), f"--workdir={workdir}", *flags],
+        env=dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3"),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=300,
+    )
+    return done.stdout.decode()
+
+
+def test_quickstart(tmp_path):
+    output = run_quickstart(tmp_path, "--epochs=2", "--dimensions=20")
+    rows = [line for line in output.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + 5
+    assert [row.split("|")[1].strip() for row in rows] == ["method", "SGD", "FPD", "FPD", "RBD", "RBD"]
+    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    content = results.read_json(tmp_path / "results.json")
+    assert [result["name"] for result in content] == [
+        "sgd", "fpd-normal", "fpd-hadamard", "rbd-normal", "rbd-hadamard"
+    ]  # fmt: skip
+    assert all(result["status"] == "finished" for result in content)
+
+
+@pytest.mark.slow
+def test_rbd_beats_fpd_at_the_same_dimensions(tmp_path):
+    run_quickstart(tmp_path)
+    accuracy = {r["name"]: r["test_accuracy"] for r in results.read_json(tmp_path / "results.json")}
+    for basis in ("normal", "hadamard"):
+        assert accuracy[f"rbd-{basis}"] > accuracy[f"fpd-{basis}"] + 0.05
+    assert accuracy["sgd"] > 0.95
+
+
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configs_are_valid_and_say_how_they_are_run(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for method in training.METHODS:
+        config = module.get_config()
+        config.method = method
+        training.check_config(config)
+        training.build_optimizer(config)
+    shape = (32, 32, 3) if config.dataset == "cifar10" else (28, 28, 1)
+    model = networks.get(config.network, shape)
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert f"--config=configs/{path.name}" in docstring
+    assert f"D = {model.count_params():,}" in docstring
+
+
+def test_table_1_has_its_six_networks():
+    names = {f"{network}_{data}" for network in ("fc", "cnn") for data in ("mnist", "fmnist", "cifar10")}
+    assert names <= {path.stem for path in CONFIGS}
