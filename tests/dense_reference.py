@@ -1,11 +1,15 @@
-"""An explicit dense P in NumPy, from the documented streams alone; shares no code with the package.
+"""What tests of the core share: an explicit P in NumPy, moments in theory, and eager execution.
 
-Element e of direction i lies in block e // L at position e % L, L being the samples that one block of
-two words gives. The words of the block are Threefry-2x32-13 of (i, block) under a key, which is
-Threefry-2x32-20 of (draw, stream) under the seed.
+P is built from the documented streams alone and shares no code with the package. Element e of
+direction i lies in block e // L at position e % L, L being the samples that a block of two words gives.
+A block's words are Threefry-2x32-13 of (i, block) under a key, which is Threefry-2x32-20 of
+(draw, stream) under the seed.
 """
 
+import contextlib
+
 import numpy as np
+import tensorflow as tf
 
 MASK = 2**32 - 1
 PER_BLOCK = {
@@ -16,6 +20,7 @@ PER_BLOCK = {
     "uniform-2020": 2,
     "bernoulli-2020": 64,
 }
+MEAN = {name: -0.5 if name == "bernoulli-2020" else 0.0 for name in PER_BLOCK}
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 
 
@@ -44,7 +49,7 @@ def stream_key(seed, draw, stream=0):
 
 
 def box_muller(x0, x1):
-    """Two float64 normals of two uint32 words: radius from x0, a point on the circle from x1."""
+    """Two float64 normals of two uint32 words: a radius from x0, a point of the circle from x1."""
     # The one rounding that is part of the stream's definition: u is a float32.
     u = ((x0 & np.uint32(0x7FFFFFFF)).astype(np.float32) + np.float32(1)).astype(np.float64) / 2**31
     radius = np.sqrt(-2 * np.log(u))
@@ -57,7 +62,7 @@ def box_muller(x0, x1):
 
 def block_samples(distribution, x0, x1, p=0.5):
     """The samples of blocks whose words are x0, x1, uint32 [...]: float64 [..., L]."""
-    signed = [word.astype(np.uint32).view(np.int32).astype(np.float64) for word in (x0, x1)]
+    signed = [word.view(np.int32).astype(np.float64) for word in (x0, x1)]
     if distribution == "normal":
         samples = box_muller(x0, x1)
     elif distribution == "uniform":
@@ -65,17 +70,12 @@ def block_samples(distribution, x0, x1, p=0.5):
     elif distribution == "uniform-2020":
         samples = [word / 2**31 for word in signed]
     elif distribution == "bernoulli":
-        samples = [
-            np.where(word + 2**31 < round(p * 2**32), np.sqrt((1 - p) / p), -np.sqrt(p / (1 - p)))
-            for word in signed
-        ]
+        high, low = np.sqrt((1 - p) / p), -np.sqrt(p / (1 - p))
+        samples = [np.where(word + 2**31 < p * 2**32, high, low) for word in signed]
     else:
         shift = {"rademacher": 0.0, "bernoulli-2020": 0.5}[distribution]
-        samples = [
-            1.0 - 2.0 * (word >> np.uint32(bit) & np.uint32(1)) - shift
-            for word in (x0, x1)
-            for bit in range(32)
-        ]
+        bits = [word >> np.uint32(bit) & np.uint32(1) for word in (x0, x1) for bit in range(32)]
+        samples = [1.0 - 2.0 * bit - shift for bit in bits]
     return np.stack(samples, axis=-1)
 
 
@@ -91,3 +91,39 @@ def dense(size, dimensions, distribution="normal", seed=0, draw=0, first=0, p=0.
     """P, float64 [size, dimensions], direction by direction."""
     columns = [direction(distribution, first + i, size, seed, draw, p) for i in range(dimensions)]
     return np.stack(columns, axis=1) / np.sqrt(size)
+
+
+def central_moment(distribution, k, p=0.5):
+    """E[(x - E x)**k] of a sample."""
+    if distribution == "normal":
+        return 0.0 if k % 2 else float(np.prod(np.arange(1, k, 2)))
+    if distribution.startswith("uniform"):
+        half_width = np.sqrt(3) if distribution == "uniform" else 1.0
+        return 0.0 if k % 2 else half_width**k / (k + 1)
+    return p * ((1 - p) / p) ** (k / 2) + (1 - p) * (-1) ** k * (p / (1 - p)) ** (k / 2)
+
+
+def assert_moments(samples, distribution, p=0.5):
+    """Asserts that moments 1 to 4 lie within five standard errors of theory."""
+    sums, count = np.zeros(5), samples.size
+    for part in np.array_split(samples.ravel(), 1 + count // 10**6):
+        centred = part.astype(np.float64) - MEAN[distribution]
+        power = np.ones_like(centred)
+        for k in range(1, 5):
+            power *= centred
+            sums[k] += power.sum()
+    for k in range(1, 5):
+        moment, second = central_moment(distribution, k, p), central_moment(distribution, 2 * k, p)
+        # Where all samples have one size there is no standard error, only float32's rounding.
+        bound = 5 * np.sqrt(max(0.0, second - moment**2) / count) + 1e-6 * np.sqrt(second)
+        assert abs(sums[k] / count - moment) < bound, f"moment {k} of {distribution}"
+
+
+@contextlib.contextmanager
+def eagerly():
+    """Runs `tf.function`s, compiled ones too, as Python: many shapes without compiling any."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)

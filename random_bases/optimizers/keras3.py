@@ -1,9 +1,13 @@
 """RandomBasesDescent for Keras 3."""
 
-import tensorflow as tf
-
 from random_bases.keras_api import keras, register_serializable
-from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
+from random_bases.optimizers.rule import (
+    DOCUMENTATION,
+    RandomBasesRule,
+    densify,
+    refuse,
+    resolve_inner,
+)
 
 
 @register_serializable
@@ -68,8 +72,11 @@ class RandomBasesDescent(keras.optimizers.Optimizer):
 
     def apply(self, grads, trainable_variables=None):
         # Accumulation adds gradients up, which `IndexedSlices` do not support.
-        dense = [None if grad is None else tf.convert_to_tensor(grad) for grad in grads]
-        super().apply(dense, trainable_variables)
+        grads = list(grads)
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        for i, (grad, variable) in enumerate(zip(grads, variables)):
+            grads[i] = None if grad is None else densify(grad, variable.shape)
+        super().apply(grads, trainable_variables)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """The weight update: `grads` are complete, and those that were None are left out."""

@@ -139,7 +139,7 @@ class RandomBasesRule:
           A list of tensors of the gradients' shapes and dtypes, and None where there was None.
         """
         tensors = [
-            tf.zeros(shape) if gradient is None else tf.convert_to_tensor(gradient)
+            tf.zeros(shape) if gradient is None else densify(gradient, shape)
             for gradient, shape in zip(gradients, self.subspace.shapes)
         ]
         _, sketched = self.subspace.sketch(tensors, self.seed, self.draw(updates))
@@ -158,6 +158,15 @@ class RandomBasesRule:
             "redraw_every": self.redraw_every,
             "seed": self.seed,
         }
+
+
+def densify(gradient, shape: Sequence[int]) -> tf.Tensor:
+    """`gradient` as a dense tensor of a known shape, whether it was `IndexedSlices` or not."""
+    if isinstance(gradient, tf.IndexedSlices):
+        # tf.convert_to_tensor would warn, and forget the shape where it is a tensor of a graph.
+        summed = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, shape[0])
+        return tf.reshape(summed, shape)
+    return tf.convert_to_tensor(gradient)
 
 
 def refuse(arguments: Dict[str, Any]) -> None:

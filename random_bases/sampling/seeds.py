@@ -19,6 +19,9 @@ SAMPLES = 0  # entries of dense directions
 SIGNS = 1  # the Hadamard basis's random signs before its first transform
 SIGNS_BETWEEN = 2  # ... and between its two transforms
 OUTPUTS = 3  # ... and the permutation that draws its outputs
+OFFSET = 4  # where its window on the elements begins, if it has few directions
+ROWS = 5  # ... and the permutations that draw the rows
+COLUMNS = 6  # ... and columns of its outputs
 
 
 def as_seed(seed: Seed) -> tf.Tensor:
