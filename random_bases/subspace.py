@@ -5,13 +5,13 @@ of d numbers, in the compartments' order.
 """
 
 import operator
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
 
 from random_bases import bases
-from random_bases.bases.basis import Basis
+from random_bases.bases.basis import Basis, compiled, int32_scalar, linear_map
 from random_bases.compartments import Allocation, Compartments, allocate, split
 from random_bases.sampling.seeds import Seed, as_seed
 
@@ -25,14 +25,17 @@ class _Group:
         self.basis = basis
         self.members: List[int] = []
 
-    def map(self, function, values: List[Tensor], firsts: List[Tensor], out):
-        """function(value, first) of each member; a device-side loop if there are several."""
-        if len(values) == 1:
-            return tf.nest.map_structure(lambda result: result[tf.newaxis], function(values[0], firsts[0]))
+    def map(self, method: str, parts: List[Tensor], address: Sequence[Tensor], firsts: List[Tensor]):
+        """The basis's `method` of each member; a device-side loop if there are several."""
+        traced = getattr(self.basis, method)
+        if len(parts) == 1:
+            result = traced(parts[0], *address, firsts[0])
+            return tf.nest.map_structure(lambda tensor: tensor[tf.newaxis], result)
+        signature = tf.TensorSpec(None)
         return tf.map_fn(
-            lambda member: function(*member),
-            (tf.stack(values), tf.stack(firsts)),
-            fn_output_signature=out,
+            lambda member: traced(member[0], *address, member[1]),
+            (tf.stack(parts), tf.stack(firsts)),
+            fn_output_signature=(signature, signature) if method == "trace_sketch" else signature,
             parallel_iterations=1,
         )
 
@@ -100,18 +103,17 @@ class Subspace:
         c = tf.cast(tf.convert_to_tensor(c), tf.float32)
         if c.shape.rank != 1 or c.shape[0] != self.dimensions:
             raise ValueError(f"c has shape {tuple(c.shape)}; allowed: ({self.dimensions},).")
-        return self._run(self._expand, c, seed, draw)
+        return self._run(self._expand, [c], seed, draw)
 
     def sketch(self, tensors: Sequence[Tensor], seed: Seed, draw=0) -> Tuple[Tensor, List[Tensor]]:
         """(P^T v, P P^T v): coordinates, float32 [d], and float32 tensors of the variables' shapes."""
-        return self._run(self._sketch, self._checked(tensors), seed, draw)
+        c, *parts = self._run(self._sketch, self._checked(tensors), seed, draw)
+        return c, parts
 
-    def _run(self, method, value, seed: Seed, draw):
-        if method.__name__ not in self._programs:
-            # One program for all compartments; compiled for the reasons given in `Basis._run`.
-            self._programs[method.__name__] = tf.function(method, jit_compile=True)
-        draw = tf.cast(tf.convert_to_tensor(draw), tf.int32)
-        return self._programs[method.__name__](value, as_seed(seed), draw)
+    def _run(self, method: Callable, values: List[Tensor], seed: Seed, draw):
+        # One program for all compartments.
+        program = self._programs.setdefault(method.__name__, compiled(method))
+        return program(values, as_seed(seed), int32_scalar("draw", draw))
 
     def _checked(self, tensors: Sequence[Tensor]) -> List[Tensor]:
         tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
@@ -120,47 +122,58 @@ class Subspace:
             raise ValueError(f"tensors have shapes {shapes}; allowed: {self.shapes}.")
         return tensors
 
-    def _project(self, tensors: List[Tensor], seed: Tensor, draw: Tensor) -> Tensor:
-        def project(basis):
-            return lambda v, first: basis.trace_project(v, seed, draw, first)
+    def _project(self, tensors: Sequence[Tensor], *address: Tensor) -> Tensor:
+        def project(*arguments):
+            parts = self._map("trace_project", self._flatten(arguments[:-2]), arguments[-2:])
+            return tf.concat(parts, axis=0)
 
-        parts = self._map(self._flatten(tensors), project, tf.TensorSpec(None, tf.float32))
-        return tf.concat(parts, axis=0)
+        def adjoint(upstream, *address):
+            return self._expand([upstream], *address)
 
-    def _expand(self, c: Tensor, seed: Tensor, draw: Tensor) -> List[Tensor]:
-        def expand(basis):
-            return lambda c, first: basis.trace_expand(c, seed, draw, first)
+        return linear_map(project, adjoint, _float32(tensors), address)
 
-        parts = tf.split(c, list(self.compartment_dimensions))
-        return self._unflatten(self._map(parts, expand, tf.TensorSpec(None, tf.float32)))
+    def _expand(self, coordinates: Sequence[Tensor], *address: Tensor) -> List[Tensor]:
+        def expand(c, *address):
+            parts = tf.split(c, list(self.compartment_dimensions))
+            return self._unflatten(self._map("trace_expand", parts, address))
 
-    def _sketch(self, tensors: List[Tensor], seed: Tensor, draw: Tensor):
-        def sketch(basis):
-            return lambda v, first: basis.trace_sketch(v, seed, draw, first)
+        def adjoint(*upstream_and_address):
+            return self._project(upstream_and_address[:-2], *upstream_and_address[-2:])
 
-        signature = (tf.TensorSpec(None, tf.float32), tf.TensorSpec(None, tf.float32))
-        results = self._map(self._flatten(tensors), sketch, signature)
-        c = tf.concat([result[0] for result in results], axis=0)
-        return c, self._unflatten([result[1] for result in results])
+        return linear_map(expand, adjoint, coordinates, address)
 
-    def _map(self, parts: List[Tensor], function, signature) -> list:
-        """function(basis)(part, number of its first direction) of each compartment."""
+    def _sketch(self, tensors: Sequence[Tensor], *address: Tensor) -> List[Tensor]:
+        """The coordinates and the tensors' parts, in one list."""
+
+        def sketch(*arguments):
+            results = self._map("trace_sketch", self._flatten(arguments[:-2]), arguments[-2:])
+            c = tf.concat([result[0] for result in results], axis=0)
+            return [c, *self._unflatten([result[1] for result in results])]
+
+        def adjoint(upstream_c, *rest):
+            upstream, address = rest[:-2], rest[-2:]
+            return self._expand([upstream_c + self._project(upstream, *address)], *address)
+
+        return linear_map(sketch, adjoint, _float32(tensors), address)
+
+    def _map(self, method: str, parts: List[Tensor], address: Sequence[Tensor]) -> list:
+        """method(part, seed, draw, number of its first direction) of each compartment's basis."""
         first = np.concatenate([[0], np.cumsum(self.compartment_dimensions)])
         results = [None] * len(parts)
         for group in self._groups.values():
             mapped = group.map(
-                function(group.basis),
+                method,
                 [parts[i] for i in group.members],
+                address,
                 [tf.constant(first[i], tf.int32) for i in group.members],
-                signature,
             )
             for position, i in enumerate(group.members):
                 results[i] = tf.nest.map_structure(operator.itemgetter(position), mapped)
         return results
 
     def _flatten(self, tensors: List[Tensor]) -> List[Tensor]:
-        """The compartments' parts of the concatenated parameters, float32."""
-        flat = [tf.reshape(tf.cast(tensors[i], tf.float32), [-1]) for i in self._split.order]
+        """The compartments' parts of the concatenated parameters."""
+        flat = [tf.reshape(tensors[i], [-1]) for i in self._split.order]
         return tf.split(tf.concat(flat, axis=0), list(self.compartment_sizes))
 
     def _unflatten(self, parts: List[Tensor]) -> List[Tensor]:
@@ -170,3 +183,7 @@ class Subspace:
         for i, piece in zip(self._split.order, pieces):
             tensors[i] = tf.reshape(piece, self.shapes[i])
         return tensors
+
+
+def _float32(tensors: Sequence[Tensor]) -> List[Tensor]:
+    return [tf.cast(tensor, tf.float32) for tensor in tensors]

@@ -3,7 +3,7 @@
 Direction i is P's column i. Columns have unit length in expectation: E[P P^T] = (d / n) I.
 """
 
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -84,16 +84,7 @@ class Basis:
           ValueError: if `v` has another shape.
         """
         v = self._checked("v", v, self.size)
-        address = _address(seed, draw, first)
-
-        @tf.custom_gradient
-        def linear(v):
-            def gradient(upstream):
-                return tf.cast(self.expand(upstream, *address), v.dtype)
-
-            return self._run("trace_project", v, address), gradient
-
-        return linear(v)
+        return self._run(self._project, v, seed, draw, first)
 
     def expand(self, c, seed: Seed, draw=0, first=0) -> Tensor:
         """P c, the point with coordinates `c`.
@@ -109,16 +100,7 @@ class Basis:
           ValueError: if `c` has another shape.
         """
         c = self._checked("c", c, self.dimensions)
-        address = _address(seed, draw, first)
-
-        @tf.custom_gradient
-        def linear(c):
-            def gradient(upstream):
-                return tf.cast(self.project(upstream, *address), c.dtype)
-
-            return self._run("trace_expand", c, address), gradient
-
-        return linear(c)
+        return self._run(self._expand, c, seed, draw, first)
 
     def sketch(self, v, seed: Seed, draw=0, first=0) -> Tuple[Tensor, Tensor]:
         """(P^T v, P P^T v): the coordinates of `v` and its part in the subspace, in one go.
@@ -134,17 +116,7 @@ class Basis:
           ValueError: if `v` has another shape.
         """
         v = self._checked("v", v, self.size)
-        address = _address(seed, draw, first)
-
-        @tf.custom_gradient
-        def linear(v):
-            def gradient(upstream_c, upstream_v):
-                coordinates = upstream_c + self.project(upstream_v, *address)
-                return tf.cast(self.expand(coordinates, *address), v.dtype)
-
-            return self._run("trace_sketch", v, address), gradient
-
-        return linear(v)
+        return self._run(self._sketch, v, seed, draw, first)
 
     def _checked(self, name: str, value, length: int) -> Tensor:
         value = tf.convert_to_tensor(value)
@@ -154,25 +126,65 @@ class Basis:
             raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: ({length},).")
         return value
 
-    def _run(self, method: str, value: Tensor, address: Tuple[Tensor, Tensor, Tensor]):
-        if method not in self._programs:
-            body = getattr(self, method)
-            # Compiled even where the caller is not: uncompiled, every sample would reach memory, and
-            # a run that switches between compiled and not would not continue bit for bit.
-            self._programs[method] = tf.function(body, jit_compile=True)
-        return self._programs[method](tf.cast(value, tf.float32), *address)
+    # The same as linear maps that know their gradients.
+
+    def _project(self, v: Tensor, *address: Tensor) -> Tensor:
+        return linear_map(self.trace_project, self._expand, [v], address)
+
+    def _expand(self, c: Tensor, *address: Tensor) -> Tensor:
+        return linear_map(self.trace_expand, self._project, [c], address)
+
+    def _sketch(self, v: Tensor, *address: Tensor) -> Tuple[Tensor, Tensor]:
+        def adjoint(upstream_c, upstream_v, *address):
+            return self._expand(upstream_c + self._project(upstream_v, *address), *address)
+
+        return linear_map(self.trace_sketch, adjoint, [v], address)
+
+    def _run(self, method: Callable, value: Tensor, seed: Seed, draw, first):
+        program = self._programs.setdefault(method.__name__, compiled(method))
+        address = as_seed(seed), int32_scalar("draw", draw), int32_scalar("first", first)
+        return program(tf.cast(value, tf.float32), *address)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
 
 
-def _address(seed: Seed, draw, first) -> Tuple[Tensor, Tensor, Tensor]:
-    # Tensors, not Python ints: an int would trace and compile a new program for each draw.
-    return as_seed(seed), _int32_scalar("draw", draw), _int32_scalar("first", first)
+def compiled(function: Callable) -> Callable:
+    """`function` as one XLA program, also where its caller is not compiled.
+
+    Uncompiled, every sample would reach memory, and a run that was once compiled and once not would
+    not continue bit for bit. Its arguments must be tensors: an int would give a program for each value.
+    """
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
-def _int32_scalar(name: str, value) -> Tensor:
+def linear_map(function: Callable, adjoint: Callable, values: Sequence[Tensor], address: Sequence[Tensor]):
+    """function(*values, *address), linear in `values`, with the gradient adjoint(*upstream, *address).
+
+    Without it, TensorFlow would differentiate the loops inside, keeping all samples. The adjoint may
+    be such a map itself: then derivatives of every order are right.
+    """
+
+    @tf.custom_gradient
+    def apply(*arguments):
+        # A tensor of this graph: the gradient's own gradient is built where outer ones are out of reach.
+        here = [tf.identity(tensor) for tensor in arguments[len(values) :]]
+
+        def gradient(*upstream):
+            return [*tf.nest.flatten(adjoint(*upstream, *here)), *([None] * len(here))]
+
+        return function(*arguments), gradient
+
+    return apply(*values, *address)
+
+
+def int32_scalar(name: str, value) -> Tensor:
+    """`value` as an int32 scalar tensor.
+
+    Raises:
+      ValueError: if it is not an integer or not a scalar; `name` says which argument.
+    """
     value = tf.convert_to_tensor(value)
     if not value.dtype.is_integer or value.shape.rank != 0:
         raise ValueError(f"{name} must be an integer scalar, not {value.dtype.name} of shape {value.shape}.")

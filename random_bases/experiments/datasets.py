@@ -191,14 +191,14 @@ def training_batches(
         shape = [steps, batch_size]
         order, *offsets = _draw_epoch(epoch, seed, len(split), shape, preprocessing)
         plans = (tf.gather(labels, order), order, *offsets)
-        done = tf.where(epoch == first_epoch, first_step, 0)
-        return tf.data.Dataset.from_tensor_slices(tuple(plan[done:] for plan in plans))
+        return tf.data.Dataset.from_tensor_slices(plans)
 
     def batch(labels, *plan):
         images = _augment(columns, *plan, preprocessing)
         return _standardize(images, preprocessing), labels
 
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_plans)
+    dataset = dataset.skip(first_step)  # skips plans, not images
     if num_steps is not None:
         dataset = dataset.take(num_steps)
     dataset = dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

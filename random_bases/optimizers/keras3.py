@@ -9,6 +9,8 @@ from random_bases.optimizers.rule import (
     resolve_inner,
 )
 
+_MOVED = ("gradient_accumulation_steps", "loss_scale_factor")
+
 
 @register_serializable
 class RandomBasesDescent(keras.optimizers.Optimizer):
@@ -29,13 +31,15 @@ class RandomBasesDescent(keras.optimizers.Optimizer):
         refuse(kwargs)
         rule = RandomBasesRule(dimensions, basis, compartments, allocation, redraw_every, seed)
         inner_optimizer = resolve_inner(inner_optimizer, keras)
-        # Accumulation moves from the inner optimizer to this one: it must come before the projection.
+        # Two arguments move from the inner optimizer to this one: accumulation must come before the
+        # projection, and LossScaleOptimizer switches off the loss scaling of what it wraps.
         super().__init__(
             learning_rate=0.0,
             name=name,
-            gradient_accumulation_steps=inner_optimizer.gradient_accumulation_steps,
+            **{argument: getattr(inner_optimizer, argument) for argument in _MOVED},
         )
-        inner_optimizer.gradient_accumulation_steps = None
+        for argument in _MOVED:
+            setattr(inner_optimizer, argument, None)
         self.inner_optimizer = inner_optimizer
         self.rule = rule
         # The hook that Keras's own backends override, private: make sure that it is still there.
@@ -66,7 +70,8 @@ class RandomBasesDescent(keras.optimizers.Optimizer):
     def build(self, variables):
         if self.built:
             return
-        self.rule.build([v.shape for v in variables], [v.path for v in variables])
+        # A tf.Variable has no path.
+        self.rule.build([v.shape for v in variables], [getattr(v, "path", v.name) for v in variables])
         self.inner_optimizer.build(variables)
         super().build(variables)
 
@@ -88,15 +93,23 @@ class RandomBasesDescent(keras.optimizers.Optimizer):
         pairs = [(g, v) for g, v in zip(sketched, self._trainable_variables) if g is not None]
         self.inner_optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
 
-    def scale_loss(self, loss):
-        return self.inner_optimizer.scale_loss(loss)
+    @property
+    def _model_variables_moving_average(self):
+        return self.inner_optimizer._model_variables_moving_average  # for SwapEMAWeights
+
+    def set_weights(self, weights):
+        super().set_weights(weights[: len(self._variables)])
+        self.inner_optimizer.set_weights(weights[len(self._variables) :])
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
     def finalize_variable_values(self, var_list):
         self.inner_optimizer.finalize_variable_values(var_list)
 
     def get_config(self):
         inner = keras.optimizers.serialize(self.inner_optimizer)
-        inner["config"]["gradient_accumulation_steps"] = self.gradient_accumulation_steps
+        inner["config"].update({argument: getattr(self, argument) for argument in _MOVED})
         return {"name": self.name, "inner_optimizer": inner, **self.rule.get_config()}
 
     @classmethod

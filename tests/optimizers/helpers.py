@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from random_bases.keras_api import GENERATION, KERAS_VERSION, keras, set_random_seed
+from tests.dense_reference import PER_BLOCK, dense, eagerly
 
 
 def needs_keras(version, what):
@@ -71,6 +72,14 @@ def apply(optimizer, grads, variables):
     optimizer.apply_gradients(list(zip(grads, variables)))
 
 
+def stepped(optimizer, steps=4):
+    """A `dense_model` after steps along made-up gradients: much faster than training."""
+    model = dense_model()
+    for step in range(steps):
+        apply(optimizer, gradients(model.trainable_variables, seed=step), model.trainable_variables)
+    return model
+
+
 def flat(tensors):
     """All elements as one float64 vector."""
     return np.concatenate([np.asarray(tensor, np.float64).ravel() for tensor in tensors])
@@ -80,11 +89,24 @@ def values(variables):
     return [np.array(variable) for variable in variables]
 
 
-def matrix(optimizer, draw):
-    """P as a float64 array [D, d], direction by direction."""
-    subspace = optimizer.rule.subspace
-    directions = np.eye(subspace.dimensions, dtype=np.float32)
-    return np.stack([flat(subspace.expand(c, optimizer.seed, draw)) for c in directions], axis=1)
+def number(variable):
+    return float(np.array(variable))
+
+
+def matrix(rule, draw):
+    """P of `rule` as a float64 array [D, d]; independent of the package for dense directions."""
+    subspace = rule.subspace
+    if rule.basis not in PER_BLOCK:
+        with eagerly():
+            directions = np.eye(subspace.dimensions, dtype=np.float32)
+            return np.stack([flat(subspace.expand(c, rule.seed, draw)) for c in directions], axis=1)
+    p = np.zeros((subspace.size, subspace.dimensions))
+    row = column = 0
+    for size, dimensions in zip(subspace.compartment_sizes, subspace.compartment_dimensions):
+        block = dense(size, dimensions, rule.basis, rule.seed, draw, first=column)
+        p[row : row + size, column : column + dimensions] = block
+        row, column = row + size, column + dimensions
+    return p
 
 
 def assert_equal(model, other):

@@ -1,5 +1,6 @@
 """`RandomBasesDescent` inside Keras: the mathematics of its steps, and everything that Keras does around."""
 
+import contextlib
 import random
 
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 import random_bases as rb
 from random_bases.keras_api import GENERATION, KERAS_VERSION, build_optimizer, keras, set_random_seed
 from random_bases.optimizers.rule import RandomBasesRule
+from tests.dense_reference import eagerly
 from tests.optimizers.helpers import (
     apply,
     assert_close,
@@ -22,6 +24,8 @@ from tests.optimizers.helpers import (
     gradients,
     matrix,
     needs_keras,
+    number,
+    stepped,
     trained,
     values,
 )
@@ -59,8 +63,12 @@ def test_one_step_is_minus_lr_p_p_transposed_g(basis, compartments):
     variables = dense_model().trainable_variables
     optimizer = RBD(SGD(0.25), dimensions=13, basis=basis, compartments=compartments, seed=5)
     grads, before = gradients(variables), flat(values(variables))
-    apply(optimizer, grads, variables)
-    p = matrix(optimizer, draw=0)
+    # Subspaces have tests of their own: here only the first is worth compiling.
+    with contextlib.ExitStack() as stack:
+        if compartments != "network":
+            stack.enter_context(eagerly())
+        apply(optimizer, grads, variables)
+    p = matrix(optimizer.rule, draw=0)
     assert p.shape == (ALL, 13)
     expected = before - 0.25 * p @ (p.T @ flat(grads))
     np.testing.assert_allclose(flat(values(variables)), expected, rtol=0, atol=1e-5)
@@ -69,7 +77,7 @@ def test_one_step_is_minus_lr_p_p_transposed_g(basis, compartments):
 def test_compartments_have_bases_of_their_own():
     optimizer = RBD(SGD(1.0), dimensions=13, compartments="layer", seed=5)
     build_optimizer(optimizer, dense_model().trainable_variables)
-    p = matrix(optimizer, draw=0)
+    p = matrix(optimizer.rule, draw=0)
     assert not p[:36, 7:].any() and not p[36:, :7].any()
     assert p[:36, :7].all() and p[36:, 7:].all()
 
@@ -83,7 +91,7 @@ def test_draws_advance_with_updates(redraw_every):
         grads = gradients(variables, seed=t)
         assert int(optimizer.iterations) == t
         apply(optimizer, grads, variables)
-        p = matrix(optimizer, draw=0 if redraw_every is None else t // redraw_every)
+        p = matrix(optimizer.rule, draw=0 if redraw_every is None else t // redraw_every)
         expected -= 0.5 * p @ (p.T @ flat(grads))
         np.testing.assert_allclose(flat(values(variables)), expected, rtol=0, atol=1e-5)
 
@@ -91,34 +99,30 @@ def test_draws_advance_with_updates(redraw_every):
 def outside(optimizer, epochs=4):
     """What part of the way a model goes lies outside theta0 + span(P of draw 0)."""
     moved = flat(trained(optimizer, epochs=epochs).get_weights()) - flat(dense_model().get_weights())
-    p = matrix(optimizer, draw=0)
+    p = matrix(optimizer.rule, draw=0)
     inside = p @ np.linalg.lstsq(p, moved, rcond=None)[0]
     return np.linalg.norm(moved - inside) / np.linalg.norm(moved)
 
 
 @pytest.mark.parametrize("basis", ["normal", "hadamard"])
 def test_a_fixed_basis_is_not_left(basis):
-    assert outside(few(basis=basis, redraw_every=None)) < 1e-5
     assert outside(few(SGD(0.1, momentum=0.9), basis=basis, redraw_every=None)) < 1e-5
 
 
 def test_redrawn_bases_leave_the_first():
-    assert outside(few(redraw_every=1)) > 0.3
+    assert outside(few(redraw_every=1), epochs=1) > 0.3
 
 
 def test_adaptive_optimizers_leave_a_fixed_basis():
     # The docstring says so. If this fails, correct it.
-    assert outside(few(Adam(0.01), redraw_every=None)) > 0.3
+    assert outside(few(Adam(0.01), redraw_every=None), epochs=1) > 0.1
 
 
-@pytest.mark.parametrize("basis", ["normal", "hadamard"])
-def test_equal_seeds_give_equal_runs_bit_for_bit(basis):
-    def run(seed):
-        return trained(few(Adam(0.1), basis=basis, seed=seed))
-
-    assert_equal(run(0), run(0))
+def test_equal_seeds_give_equal_runs_bit_for_bit():
+    first = stepped(few(Adam(0.1), seed=0))
+    assert_equal(stepped(few(Adam(0.1), seed=0)), first)
     for other in (1, 2**32, 2**64 - 1):
-        assert_differ(run(0), run(other))
+        assert_differ(stepped(few(Adam(0.1), seed=other)), first)
 
 
 def test_without_a_seed_one_is_drawn_and_recorded():
@@ -129,7 +133,7 @@ def test_without_a_seed_one_is_drawn_and_recorded():
     assert optimizer.seed == few(seed=None).seed
     config = optimizer.get_config()
     assert config["seed"] == optimizer.seed
-    assert_equal(trained(optimizer), trained(RBD.from_config(config)))
+    assert_equal(stepped(optimizer), stepped(RBD.from_config(config)))
 
 
 @needs_keras((2, 11), "keras.utils.set_random_seed")
@@ -179,13 +183,12 @@ def test_with_all_dimensions_it_is_the_inner_optimizer(inner):
     assert_differ(wrapped, dense_model())
 
 
-@pytest.mark.parametrize("mode", ["graph", pytest.param("xla", marks=has_jit_compile)])
 @pytest.mark.parametrize(
-    "inner",
+    ("inner", "mode"),
     [
-        pytest.param(INNER["momentum"], id="momentum"),
-        pytest.param(INNER["adam"], id="adam"),
-        pytest.param(NEWER_INNER["adamw"], id="adamw", marks=has_decay),
+        pytest.param(INNER["momentum"], "graph", id="momentum graph"),
+        pytest.param(NEWER_INNER["adamw"], "graph", id="adamw graph", marks=has_decay),
+        pytest.param(INNER["adam"], "xla", id="adam xla", marks=has_jit_compile),
     ],
 )
 def test_with_all_dimensions_it_is_the_inner_optimizer_compiled(inner, mode):
@@ -239,43 +242,34 @@ def branched_data():
     return x, [y[:, :1], y[:, 1:]]
 
 
-@pytest.mark.parametrize("mode", ["eager", "default"])
 @pytest.mark.parametrize(
-    ("build", "xy"),
+    ("build", "xy", "mode"),
     [
-        pytest.param(conv_model, conv_data, id="conv and batch normalisation"),
-        pytest.param(recurrent_model, recurrent_data, id="embedding and lstm"),
-        pytest.param(branched_model, branched_data, id="shared, two outputs, frozen"),
+        pytest.param(conv_model, conv_data, "default", id="conv and batch normalisation"),
+        pytest.param(recurrent_model, recurrent_data, "default", id="embedding and lstm"),
+        pytest.param(branched_model, branched_data, "eager", id="shared, two outputs, frozen"),
     ],
 )
 def test_with_all_dimensions_any_model_trains_as_with_the_inner_optimizer(build, xy, mode):
     def run(wrap):
         set_random_seed(1)
         model = build()
-        inner = SGD(0.1, momentum=0.9)
-        size = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-        optimizer = RBD(inner, dimensions=size, basis="hadamard", seed=0) if wrap else inner
-        loss = ["mse"] * len(model.outputs) if len(model.outputs) > 1 else "mse"
-        compile_(model, optimizer, mode, loss=loss)
+        frozen = values(model.non_trainable_variables)
+        optimizer = SGD(0.1, momentum=0.9)
+        if wrap:
+            size = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+            optimizer = RBD(optimizer, dimensions=size, basis="hadamard", seed=0)
+        outputs = len(model.outputs)
+        compile_(model, optimizer, mode, loss="mse" if outputs == 1 else ["mse"] * outputs)
         fit(model, xy=xy())
-        return model, optimizer
+        if build is branched_model:
+            # What is frozen does not move, and takes no dimensions.
+            assert len(frozen) == 2
+            for a, b in zip(frozen, values(model.non_trainable_variables)):
+                np.testing.assert_array_equal(a, b)
+        return model
 
-    wrapped, optimizer = run(True)
-    plain, _ = run(False)
-    assert_close(wrapped, plain, 1e-4)
-    assert optimizer.rule.subspace.size == optimizer.rule.subspace.dimensions
-
-
-def test_a_frozen_part_does_not_move_and_takes_no_dimensions():
-    set_random_seed(1)
-    model = branched_model()
-    before = model.get_layer("frozen").get_weights()
-    optimizer = RBD(Adam(0.1), dimensions=35, basis="hadamard", seed=0)
-    compile_(model, optimizer, loss=["mse", "mse"])
-    fit(model, xy=branched_data())
-    for a, b in zip(before, model.get_layer("frozen").get_weights()):
-        np.testing.assert_array_equal(a, b)
-    assert optimizer.rule.subspace.size == 35
+    assert_close(run(True), run(False), 1e-4)
 
 
 # --- Gradients that are missing ------------------------------------------------------------------
@@ -287,7 +281,7 @@ def test_a_variable_without_gradient_stays_and_the_others_move_as_if_it_were_zer
     optimizer = few(SGD(0.5, momentum=0.9))
     grads, before = gradients(variables), values(variables)
     apply(optimizer, [grads[0], None, grads[2], None], variables)
-    p = matrix(optimizer, draw=0)
+    p = matrix(optimizer.rule, draw=0)
     zeros = [grads[0], np.zeros(6), grads[2], np.zeros(4)]
     update = np.split(-0.5 * p @ (p.T @ flat(zeros)), np.cumsum([30, 6, 24]))
     for i in (0, 2):
@@ -314,8 +308,7 @@ def off_path_model():
     return keras.Model(x, [keras.layers.Dense(4, name="out")(h), keras.layers.Dense(2, name="off")(h)])
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph"])
-@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(("mode", "scaled"), [("eager", False), ("graph", True)])
 def test_a_layer_off_the_path_to_the_loss(mode, scaled):
     model = off_path_model()
     optimizer = few(SGD(0.5))
@@ -382,12 +375,11 @@ def test_micro_batches_make_one_step_on_the_mean_gradient_with_one_draw():
 
 
 @has_accumulation
-@pytest.mark.parametrize("mode", ["eager", "default"])
-def test_accumulation_with_all_dimensions_is_that_of_keras(mode):
+def test_accumulation_with_all_dimensions_is_that_of_keras():
     def inner():
         return Adam(0.1, gradient_accumulation_steps=2, global_clipnorm=0.1, weight_decay=0.1)
 
-    assert_close(trained(full(inner()), mode), trained(inner(), mode))
+    assert_close(trained(full(inner()), "default"), trained(inner(), "default"))
 
 
 @has_accumulation
@@ -439,11 +431,10 @@ def policy():
     keras.mixed_precision.set_global_policy("float32")
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph"])
-def test_keras_puts_loss_scaling_outside(policy, mode):
+def test_keras_puts_loss_scaling_outside(policy):
     exact = trained(few())
     policy("mixed_float16")
-    model = trained(few(), mode)
+    model = trained(few(), "graph")
     assert isinstance(model.optimizer, LossScaleOptimizer)
     assert isinstance(model.optimizer.inner_optimizer, RBD)
     assert int(model.optimizer.iterations) == 8
@@ -457,7 +448,9 @@ def scaled_step(optimizer, grads, variables):
         scale = optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
         apply(optimizer, [grad * scale for grad in grads], variables)
     else:
-        apply(optimizer, optimizer.get_unscaled_gradients([g * optimizer.loss_scale for g in grads]), variables)
+        apply(
+            optimizer, optimizer.get_unscaled_gradients([g * optimizer.loss_scale for g in grads]), variables
+        )
 
 
 def test_inside_loss_scaling_finite_steps_are_the_same():
@@ -518,16 +511,14 @@ def test_loss_scaling_inside_is_refused():
 # --- How Keras runs the step -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("basis", ["rademacher", "normal"])
-def test_however_the_step_runs_the_weights_are_the_same(basis):
+def test_however_the_step_runs_the_weights_are_the_same():
     def run(mode, **arguments):
-        return trained(few(Adam(0.1), basis=basis, redraw_every=2), mode, **arguments)
+        return trained(few(SGD(0.3, momentum=0.9), redraw_every=2), mode, **arguments)
 
     eager = run("eager")
     assert_differ(eager, dense_model())
-    assert_close(run("graph"), eager, 1e-6)
-    assert_close(run("default"), eager, 1e-6)
     assert_close(run("graph", steps_per_execution=4), eager, 1e-6)
+    assert_close(run("default"), eager, 1e-6)
     if GENERATION != "keras2.6":
         assert_close(run("xla"), eager, 1e-6)
 
@@ -570,7 +561,7 @@ def test_tf_variables():
     optimizer = RBD(SGD(0.5), dimensions=6, basis="rademacher", compartments="layer", seed=0)
     grads = gradients([kernel, bias])
     apply(optimizer, grads, [kernel, bias])
-    p = matrix(optimizer, draw=0)
+    p = matrix(optimizer.rule, draw=0)
     expected = 1 - 0.5 * p @ (p.T @ flat(grads))
     np.testing.assert_allclose(flat([kernel, bias]), expected, atol=1e-5)
 
@@ -592,15 +583,15 @@ def test_constraints_hold():
 def test_there_is_one_learning_rate():
     optimizer = few(SGD(0.25))
     inner = optimizer.inner_optimizer
-    assert float(keras.backend.get_value(optimizer.learning_rate)) == 0.25
+    assert number(optimizer.learning_rate) == 0.25
     optimizer.learning_rate = 0.5
-    assert float(keras.backend.get_value(inner.learning_rate)) == 0.5
+    assert number(inner.learning_rate) == 0.5
     inner.learning_rate = 0.125
-    assert float(keras.backend.get_value(optimizer.learning_rate)) == 0.125
+    assert number(optimizer.learning_rate) == 0.125
     assert float(optimizer.get_config()["inner_optimizer"]["config"]["learning_rate"]) == 0.125
     if GENERATION != "keras3":
         optimizer.lr = 0.75
-        assert float(keras.backend.get_value(inner.lr)) == 0.75
+        assert number(inner.lr) == 0.75
 
 
 def test_a_learning_rate_set_on_the_wrapper_is_used():
@@ -625,7 +616,7 @@ def test_schedules_count_updates():
     assert min(moved[:3]) > 0 and max(moved[3:]) == 0
     rate = optimizer.learning_rate
     rate = rate(optimizer.iterations) if callable(rate) else rate  # 2.6 returns the schedule
-    assert float(keras.backend.get_value(rate)) == 0.0
+    assert number(rate) == 0.0
     assert int(optimizer.iterations) == 5
 
 
@@ -651,9 +642,8 @@ def test_callbacks_set_the_learning_rate(callback):
         for optimizer in (SGD(0.5, momentum=0.5), full(SGD(0.5, momentum=0.5)))
     ]
     assert_close(*models)
-    rates = [float(keras.backend.get_value(model.optimizer.learning_rate)) for model in models]
+    rates = [number(model.optimizer.learning_rate) for model in models]
     assert rates == [0.125, 0.125]
-    assert_differ(models[0], trained(SGD(0.5, momentum=0.5), epochs=3))
 
 
 @has_ema
@@ -714,9 +704,9 @@ def test_variables_excluded_from_decay_are_those_of_the_inner_optimizer():
 
 
 def test_an_inner_optimizer_is_an_instance_a_name_or_a_configuration():
-    expected = trained(few(SGD(0.01)))
-    assert_equal(trained(few("sgd")), expected)
-    assert_equal(trained(few({"class_name": "SGD", "config": {"learning_rate": 0.01}})), expected)
+    expected = stepped(few(SGD(0.01)))
+    assert_equal(stepped(few("sgd")), expected)
+    assert_equal(stepped(few({"class_name": "SGD", "config": {"learning_rate": 0.01}})), expected)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import tensorflow as tf
 from random_bases import bases
 from random_bases.optimizers.rule import RandomBasesRule, refuse
 from random_bases.sampling.seeds import as_seed
-from tests.optimizers.helpers import flat
+from tests.optimizers.helpers import flat, matrix
 
 SHAPES = [(5, 6), (6,), (6, 4), (4,)]
 PATHS = ["a/kernel", "a/bias", "b/kernel", "b/bias"]
@@ -29,11 +29,6 @@ def built(**arguments):
 def example(seed=0):
     rng = np.random.RandomState(seed)
     return [tf.constant(rng.normal(size=shape), tf.float32) for shape in SHAPES]
-
-
-def matrix(rule, draw):
-    directions = np.eye(rule.dimensions, dtype=np.float32)
-    return np.stack([flat(rule.subspace.expand(c, rule.seed, draw)) for c in directions], axis=1)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32, 2**64 - 1])

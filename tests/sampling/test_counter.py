@@ -92,9 +92,7 @@ def test_other_numbers_of_rounds_are_refused(rounds):
         counter.threefry2x32(tf.stack(int32(0, 0)), int32(0, 0), rounds=rounds)
 
 
-@pytest.mark.parametrize(
-    ("direction", "block"), [(0, 0), (5, 3), (2**30, 2**30), (INT_MAX - 2, INT_MAX - 5)]
-)
+@pytest.mark.parametrize(("direction", "block"), [(0, 0), (5, 3), (2**30, 2**30), (INT_MAX - 2, INT_MAX - 5)])
 def test_words_are_those_of_direction_and_block_numbers(direction, block):
     key = stream_key(3, 1)
     found = counter.words(tf.stack(int32(*key)), tf.constant(direction), 3, tf.constant(block), 6)
@@ -124,12 +122,13 @@ def test_a_tile_is_laid_out_by_blocks_and_positions(name):
 def test_samples_do_not_depend_on_the_tile_they_are_drawn_in():
     key = tf.stack(int32(8, 9))
 
-    # One program for all distributions.
+    names = ["normal", "rademacher", "uniform"]
+
+    # One program for all of them.
     def draw(rows, blocks):
         def run(direction, block):
             return [
-                counter.tile(get_distribution(name), key, direction, rows, block, blocks)
-                for name in sorted(PER_BLOCK)
+                counter.tile(get_distribution(name), key, direction, rows, block, blocks) for name in names
             ]
 
         return tf.function(run, jit_compile=True)
@@ -138,6 +137,6 @@ def test_samples_do_not_depend_on_the_tile_they_are_drawn_in():
     large = [in_element_order(tiles) for tiles in whole(tf.constant(100), tf.constant(50))]
     for row, column in ((0, 0), (3, 20), (7, 57)):
         small = part(tf.constant(100 + row), tf.constant(50 + column))
-        for name, everything, tiles in zip(sorted(PER_BLOCK), large, small):
+        for name, everything, tiles in zip(names, large, small):
             columns = slice(PER_BLOCK[name] * column, PER_BLOCK[name] * (column + 13))
             np.testing.assert_array_equal(in_element_order(tiles), everything[row : row + 2, columns], name)

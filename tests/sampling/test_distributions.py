@@ -121,7 +121,7 @@ def test_the_two_normals_of_a_block_are_independent(samples):
     for product in (first * second, squares[0] * squares[1], first * squares[1], squares[0] * second):
         assert abs(product.mean(dtype=np.float64)) < 5 / np.sqrt(product.size)
     # The pair's direction is uniform on the circle.
-    counts, _ = np.histogram(np.arctan2(first[:10**6], second[:10**6]), 64, (-np.pi, np.pi))
+    counts, _ = np.histogram(np.arctan2(first[: 10**6], second[: 10**6]), 64, (-np.pi, np.pi))
     assert np.abs(counts - 10**6 / 64).max() < 5 * np.sqrt(10**6 / 64)
 
 

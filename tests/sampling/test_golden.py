@@ -7,6 +7,7 @@ nevertheless, or to add to it:
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,8 @@ def compute():
 
 
 def write():
-    FILE.write_text(json.dumps(compute(), indent=1) + "\n", encoding="utf-8")
+    lists_on_a_line = re.sub(r"\s+(?=-?\d|\])", " ", json.dumps(compute(), indent=1))
+    FILE.write_text(lists_on_a_line + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
