@@ -119,6 +119,21 @@ def assert_moments(samples, distribution, p=0.5):
         assert abs(sums[k] / count - moment) < bound, f"moment {k} of {distribution}"
 
 
+def sketches_of_units(basis, draws):
+    """P P^T of each of `draws` draws, float64 [draws, n, n]: one program, one loop."""
+    size = basis.size
+
+    @tf.function(jit_compile=True)
+    def run(seed):
+        def one(index):
+            unit = tf.one_hot(index % size, size)
+            return basis.trace_sketch(unit, seed, index // size, tf.constant(0))[1]
+
+        return tf.map_fn(one, tf.range(draws * size), fn_output_signature=tf.float32)
+
+    return run(tf.constant([2020, 0])).numpy().astype(np.float64).reshape(draws, size, size)
+
+
 @contextlib.contextmanager
 def eagerly():
     """Runs `tf.function`s, compiled ones too, as Python: many shapes without compiling any."""

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
 from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
+from random_bases.optimizers.wrapper import Wrapper
 
 # What LossScaleOptimizer inherits from to stand for the optimizer inside in checkpoints and saved
 # models. Private: found through the public class that uses it.
@@ -15,7 +16,7 @@ _DelegatingTrackableMixin = next(
 
 
 @register_serializable
-class RandomBasesDescent(_DelegatingTrackableMixin, keras.optimizers.Optimizer):
+class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Optimizer):
     __doc__ = DOCUMENTATION
 
     # Built like Keras's LossScaleOptimizer: no state of its own, so OptimizerV2.__init__ is not called.
@@ -52,20 +53,6 @@ class RandomBasesDescent(_DelegatingTrackableMixin, keras.optimizers.Optimizer):
 
     def _set_hyper(self, name, value):
         self.inner_optimizer._set_hyper(name, value)
-
-    @property
-    def seed(self):
-        """The seed of the directions, an int."""
-        return self.rule.seed
-
-    @property
-    def iterations(self):
-        """The number of weight updates made."""
-        return self.inner_optimizer.iterations
-
-    @iterations.setter
-    def iterations(self, variable):
-        self.inner_optimizer.iterations = variable
 
     @property
     def clipnorm(self):
@@ -116,7 +103,11 @@ class RandomBasesDescent(_DelegatingTrackableMixin, keras.optimizers.Optimizer):
         return self.inner_optimizer._aggregate_gradients(grads_and_vars)
 
     def _compute_gradients(self, loss, var_list, grad_loss=None, tape=None):
-        return self.inner_optimizer._compute_gradients(loss, var_list, grad_loss, tape)
+        grads_and_vars = self.inner_optimizer._compute_gradients(loss, var_list, grad_loss, tape)
+        with tf.init_scope():
+            # Here, as LossScaleOptimizer passes on only the variables that have a gradient.
+            self._create_all_weights([variable for _, variable in grads_and_vars])
+        return grads_and_vars
 
     def get_gradients(self, loss, params):
         return self.inner_optimizer.get_gradients(loss, params)
@@ -130,9 +121,10 @@ class RandomBasesDescent(_DelegatingTrackableMixin, keras.optimizers.Optimizer):
 
     def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
         grads_and_vars = list(grads_and_vars)
+        variables = [variable for _, variable in grads_and_vars]
         with tf.init_scope():
             # Before None gradients are dropped: the subspace has every variable.
-            self._create_all_weights([variable for _, variable in grads_and_vars])
+            self._create_all_weights(variables)
         if experimental_aggregate_gradients:
             grads_and_vars = [(g, v) for g, v in grads_and_vars if g is not None]
             grads_and_vars = self._transform_unaggregated_gradients(grads_and_vars)
@@ -141,18 +133,12 @@ class RandomBasesDescent(_DelegatingTrackableMixin, keras.optimizers.Optimizer):
         for grad, variable in grads_and_vars:
             every[self._indices[_key(variable)]] = grad
         sketched = self.rule(every, self.iterations)
-        pairs = [(sketched[self._indices[_key(v)]], v) for _, v in grads_and_vars]
+        # With None gradients, which the inner optimizer drops with a warning or, if all are, an error.
+        pairs = [(sketched[self._indices[_key(v)]], v) for v in variables]
         return self.inner_optimizer.apply_gradients(pairs, name=name, experimental_aggregate_gradients=False)
 
     def get_config(self):
-        inner = keras.optimizers.serialize(self.inner_optimizer)
-        return {"name": self._name, "inner_optimizer": inner, **self.rule.get_config()}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        inner = keras.optimizers.deserialize(config.pop("inner_optimizer"), custom_objects)
-        return cls(inner, **config)
+        return {"name": self._name, **super().get_config()}
 
 
 def _key(variable):

@@ -8,12 +8,13 @@ from random_bases.optimizers.rule import (
     refuse,
     resolve_inner,
 )
+from random_bases.optimizers.wrapper import Wrapper
 
 _MOVED = ("gradient_accumulation_steps", "loss_scale_factor")
 
 
 @register_serializable
-class RandomBasesDescent(keras.optimizers.Optimizer):
+class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
     __doc__ = DOCUMENTATION
 
     def __init__(
@@ -44,24 +45,6 @@ class RandomBasesDescent(keras.optimizers.Optimizer):
         self.rule = rule
         # The hook that Keras's own backends override, private: make sure that it is still there.
         assert hasattr(keras.optimizers.Optimizer, "_backend_update_step")
-
-    @property
-    def seed(self):
-        """The seed of the directions, an int."""
-        return self.rule.seed
-
-    @property
-    def iterations(self):
-        """The number of weight updates made."""
-        return self.inner_optimizer.iterations
-
-    @property
-    def learning_rate(self):
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.inner_optimizer.learning_rate = learning_rate
 
     @property
     def variables(self):
@@ -104,16 +87,7 @@ class RandomBasesDescent(keras.optimizers.Optimizer):
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
-    def finalize_variable_values(self, var_list):
-        self.inner_optimizer.finalize_variable_values(var_list)
-
     def get_config(self):
-        inner = keras.optimizers.serialize(self.inner_optimizer)
-        inner["config"].update({argument: getattr(self, argument) for argument in _MOVED})
-        return {"name": self.name, "inner_optimizer": inner, **self.rule.get_config()}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        inner = keras.optimizers.deserialize(config.pop("inner_optimizer"), custom_objects)
-        return cls(inner, **config)
+        config = super().get_config()
+        config["inner_optimizer"]["config"].update({argument: getattr(self, argument) for argument in _MOVED})
+        return {"name": self.name, **config}

@@ -4,10 +4,13 @@ import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
 from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
+from random_bases.optimizers.wrapper import Wrapper
 
 
 @register_serializable
-class RandomBasesDescent(tf.__internal__.tracking.DelegatingTrackableMixin, keras.optimizers.Optimizer):
+class RandomBasesDescent(
+    Wrapper, tf.__internal__.tracking.DelegatingTrackableMixin, keras.optimizers.Optimizer
+):
     __doc__ = DOCUMENTATION
 
     # Built like tf-keras's LossScaleOptimizerV3: an optimizer without state of its own, which stands
@@ -34,28 +37,6 @@ class RandomBasesDescent(tf.__internal__.tracking.DelegatingTrackableMixin, kera
         self.name = name
         self._mesh = inner_optimizer._mesh
         self._run_with_dtensor = inner_optimizer._run_with_dtensor
-
-    @property
-    def seed(self):
-        """The seed of the directions, an int."""
-        return self.rule.seed
-
-    @property
-    def iterations(self):
-        """The number of weight updates made."""
-        return self.inner_optimizer.iterations
-
-    @iterations.setter
-    def iterations(self, variable):
-        self.inner_optimizer.iterations = variable
-
-    @property
-    def learning_rate(self):
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.inner_optimizer.learning_rate = learning_rate
 
     @property
     def use_ema(self):
@@ -118,15 +99,5 @@ class RandomBasesDescent(tf.__internal__.tracking.DelegatingTrackableMixin, kera
             pairs, name=name, skip_gradients_aggregation=True, **kwargs
         )
 
-    def finalize_variable_values(self, var_list):
-        self.inner_optimizer.finalize_variable_values(var_list)
-
     def get_config(self):
-        inner = keras.optimizers.serialize(self.inner_optimizer)
-        return {"name": self.name, "inner_optimizer": inner, **self.rule.get_config()}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        inner = keras.optimizers.deserialize(config.pop("inner_optimizer"), custom_objects)
-        return cls(inner, **config)
+        return {"name": self.name, **super().get_config()}

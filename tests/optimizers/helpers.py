@@ -23,7 +23,8 @@ def dense_model(seed=0):
             keras.Input((5,)),
             keras.layers.Dense(6, activation="tanh", bias_initializer="random_normal", name="a"),
             keras.layers.Dense(4, bias_initializer="random_normal", name="b"),
-        ]
+        ],
+        name="dense",  # part of the variables' paths, and so of what makes two subspaces equal
     )
 
 

@@ -563,7 +563,7 @@ def test_tf_variables():
     apply(optimizer, grads, [kernel, bias])
     p = matrix(optimizer.rule, draw=0)
     expected = 1 - 0.5 * p @ (p.T @ flat(grads))
-    np.testing.assert_allclose(flat([kernel, bias]), expected, atol=1e-5)
+    np.testing.assert_allclose(flat(values([kernel, bias])), expected, atol=1e-5)
 
 
 def test_constraints_hold():

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,7 +8,7 @@ from random_bases.bases import DenseBasis
 from random_bases.sampling import DISTRIBUTIONS, as_seed, counter, derive_key, get_generator, native
 from random_bases.sampling.distributions import bernoulli
 from random_bases.sampling.seeds import SAMPLES
-from tests.dense_reference import assert_moments
+from tests.dense_reference import assert_moments, eagerly
 
 VALUES = {"rademacher": [-1.0, 1.0], "bernoulli": [-1.0, 1.0], "bernoulli-2020": [-1.5, 0.5]}
 
@@ -71,10 +73,19 @@ def test_an_unknown_generator_is_refused(name):
         get_generator(name)
 
 
-@pytest.mark.parametrize("tile_size", [64, 2**20], ids=["many tiles", "one tile"])
-def test_a_basis_of_native_samples_is_one_linear_map(tile_size):
+@pytest.mark.parametrize(
+    ("tile_size", "context"),
+    [(64, contextlib.nullcontext), (2**20, eagerly)],
+    ids=["many tiles, compiled", "one tile, eager"],
+)
+def test_a_basis_of_native_samples_is_one_linear_map(tile_size, context):
     """expand, project and sketch, three programs, draw the same P."""
     basis = DenseBasis(50, 5, distribution="normal", generator="native", tile=tile_size)
+    with context():
+        check_one_linear_map(basis)
+
+
+def check_one_linear_map(basis):
     rng = np.random.default_rng(0)
     previous = np.zeros([50, 5])
     for address in ((0, 0, 0), (0, 1, 0), (0, 0, 5), (1, 0, 0)):

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from random_bases import bases
+from random_bases.bases import HadamardBasis
+from tests.dense_reference import eagerly, sketches_of_units
+
+CIFAR = 101_770
+
+
+def normals(*sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=size).astype(np.float32) for size in sizes]
+
+
+@pytest.mark.parametrize("size", range(1, 41))
+def test_directions_are_orthonormal_for_every_size(size):
+    """P^T P c = c for a random c: almost surely only if P^T P = I; and project is P's transpose."""
+    with eagerly():
+        for dimensions in sorted({1, (size + 1) // 2, size}):
+            basis = bases.get("hadamard", size, dimensions)
+            c, v = normals(dimensions, size, seed=dimensions)
+            address = (size, dimensions, 5)
+            moved = basis.expand(c, *address)
+            np.testing.assert_allclose(basis.project(moved, *address), c, rtol=0, atol=1e-5)
+            adjoint = c @ basis.project(v, *address).numpy()
+            assert abs(moved.numpy() @ v - adjoint) < 1e-5 * (1 + np.linalg.norm(c) * np.linalg.norm(v))
+
+
+@pytest.mark.parametrize("size", [7, 64, 1000])
+def test_with_all_dimensions_the_sketch_is_the_identity(size):
+    with eagerly():
+        basis = bases.get("hadamard", size, size)
+        for address in ((0, 0, 0), (1, 2, 3), (2**64 - 1, 2**31 - 1, 2**31 - 1)):
+            (v,) = normals(size, seed=size)
+            coordinates, in_subspace = basis.sketch(v, *address)
+            np.testing.assert_allclose(in_subspace, v, rtol=0, atol=2e-5)
+            # It keeps the length, and is not the identity itself.
+            assert np.linalg.norm(coordinates) == pytest.approx(np.linalg.norm(v), rel=1e-5)
+            assert np.linalg.norm(coordinates - v) > 0.5 * np.linalg.norm(v)
+
+
+def test_with_all_dimensions_the_compiled_sketch_of_a_network_is_the_identity():
+    basis = bases.get("hadamard", CIFAR, CIFAR)
+    for seed in range(3):
+        (v,) = normals(CIFAR, seed=seed)
+        np.testing.assert_allclose(basis.sketch(v, seed, draw=seed)[1], v, rtol=0, atol=5e-5)
+
+
+def test_compiled_directions_of_many_draws_are_orthonormal():
+    basis = bases.get("hadamard", 1000, 100)
+    (c,) = normals(100)
+    for address in ((seed, seed % 3, 100 * seed) for seed in range(30)):
+        moved = basis.expand(c, *address)
+        np.testing.assert_allclose(basis.project(moved, *address), c, rtol=0, atol=1e-5)
+
+
+# A power of two has one transform, others two that overlap by 8 - 1 and by 8 - 4 elements.
+@pytest.mark.parametrize(("size", "dimensions"), [(8, 3), (7, 3), (12, 5)])
+def test_the_mean_of_p_pt_over_draws_is_d_over_n_times_the_identity(size, dimensions):
+    draws = 3000
+    found = sketches_of_units(bases.get("hadamard", size, dimensions), draws)
+    mean, deviation = found.mean(axis=0), found.std(axis=0)
+    off_by = np.abs(mean - dimensions / size * np.eye(size))
+    assert (off_by <= 5 * deviation / np.sqrt(draws) + 1e-6).all()
+    # Each is an orthogonal projection of rank d: no draw takes an output twice.
+    np.testing.assert_allclose(found @ found, found, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.trace(found, axis1=1, axis2=2), dimensions, rtol=0, atol=1e-5)
+    # And draws differ.
+    assert len(np.unique(np.round(found.reshape(draws, -1), 4), axis=0)) > 0.3 * draws
+
+
+@pytest.mark.parametrize("size", [512, 513, 600, 1023])
+def test_no_direction_leans_on_few_elements(size):
+    """Over one transform, and two that overlap by all but one, by most and by one element."""
+    with eagerly():
+        basis = bases.get("hadamard", size, size)
+        for index in np.random.default_rng(size).choice(size, 12, replace=False):
+            unit = np.zeros(size, np.float32)
+            unit[index] = 1
+            moved = basis.expand(unit, seed=int(index)).numpy()
+            assert np.linalg.norm(moved) == pytest.approx(1, abs=1e-5)
+            assert np.abs(moved).max() < 10 / np.sqrt(size)
+
+
+def test_other_seeds_draws_and_firsts_give_other_subspaces():
+    with eagerly():
+        basis = bases.get("hadamard", 1000, 100)
+        (v,) = normals(1000)
+        addresses = [(0, 0, 0), (1, 0, 0), (2**32, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 100), (0, 1, 100)]
+        found = np.stack([basis.sketch(v, *address)[1] for address in addresses])
+    # Independent subspaces of a tenth of the dimensions overlap by a tenth: correlation 0.1.
+    assert (np.abs(np.corrcoef(found) - np.eye(len(addresses))) < 0.1 + 5 / np.sqrt(1000)).all()
+
+
+@pytest.mark.parametrize("size", [2**30 + 1, 2**31])
+def test_a_size_beyond_int32_arithmetic_is_refused(size):
+    with pytest.raises(ValueError, match=f"size={size}"):
+        HadamardBasis(size, 1)
