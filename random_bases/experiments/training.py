@@ -220,7 +220,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, verbose: Union[int,
     """Trains to the end and returns the content of `result.json`."""
     data = datasets.load(config.dataset, config.data_dir or None)
     steps = datasets.steps_per_epoch(data.train, config.batch_size)
-    keras.backend.clear_session()
+    keras.backend.clear_session()  # many runs in one process would pile up
     keras_api.set_random_seed(config.seed)
     model = networks.get(config.network, data.input_shape, data.num_classes)
     optimizer = build_optimizer(config)
@@ -264,6 +264,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, verbose: Union[int,
             epochs=config.epochs,
             callbacks=callbacks,
             verbose=0 if verbose == "run" else verbose,
+            shuffle=False,  # the dataset is shuffled
         )
     except DivergedError as error:
         return dict(report, status="diverged", message=f"{error} Metrics: {metrics}.")
