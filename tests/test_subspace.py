@@ -43,13 +43,13 @@ def flat(values, order=None):
     return np.concatenate([tf.cast(values[i], tf.float64).numpy().ravel() for i in order])
 
 
-def matrix_of(distribution, compartments, dimensions, allocation, seed=SEED, draw=DRAW):
+def matrix_of(compartments, dimensions, allocation, seed=SEED, draw=DRAW):
     """The explicit block-diagonal P, rows in the variables' order."""
     order, sizes = split(SIZES, compartments, PATHS)
     matrix = np.zeros([TOTAL, dimensions])
     row = first = 0
     for size, share in zip(sizes, allocate(sizes, dimensions, allocation)):
-        matrix[row : row + size, first : first + share] = dense(size, share, distribution, seed, draw, first)
+        matrix[row : row + size, first : first + share] = dense(size, share, "normal", seed, draw, first)
         row, first = row + size, first + share
     starts = np.cumsum([0, *SIZES])
     positions = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in order])
@@ -85,10 +85,9 @@ def assert_is(subspace, matrix, dtype="float32", seed=SEED, draw=DRAW):
 
 @pytest.mark.parametrize("allocation", ["even", "proportional"])
 @pytest.mark.parametrize("compartments", COMPARTMENTS.values(), ids=COMPARTMENTS)
-@pytest.mark.parametrize("name", ["normal", "rademacher"])
-def test_all_methods_are_those_of_the_block_diagonal_matrix(eager, name, compartments, allocation):
-    subspace = Subspace(SHAPES, 19, name, compartments, allocation, PATHS)
-    assert_is(subspace, matrix_of(name, compartments, 19, allocation))
+def test_all_methods_are_those_of_the_block_diagonal_matrix(eager, compartments, allocation):
+    subspace = Subspace(SHAPES, 19, "normal", compartments, allocation, PATHS)
+    assert_is(subspace, matrix_of(compartments, 19, allocation))
     assert subspace.dimensions == sum(subspace.compartment_dimensions) == 19
     assert subspace.size == sum(subspace.compartment_sizes) == TOTAL
 
@@ -96,32 +95,26 @@ def test_all_methods_are_those_of_the_block_diagonal_matrix(eager, name, compart
 def test_a_given_allocation(eager):
     subspace = Subspace(SHAPES, 19, "normal", [20, 8, 20], [1, 8, 10])
     assert subspace.compartment_dimensions == (1, 8, 10)
-    assert_is(subspace, matrix_of("normal", [20, 8, 20], 19, [1, 8, 10]))
+    assert_is(subspace, matrix_of([20, 8, 20], 19, [1, 8, 10]))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data(), allocation=st.sampled_from(["even", "proportional"]))
 def test_any_number_of_compartments_and_dimensions(data, allocation):
-    number = data.draw(st.integers(1, 12))
+    number = data.draw(st.integers(1, 8))
     dimensions = data.draw(st.integers(number, TOTAL))
     seed = data.draw(st.integers(0, 2**64 - 1))
     draw = data.draw(st.integers(0, 2**31 - 1))
     dtype = data.draw(st.sampled_from(["float16", "bfloat16", "float32", "float64"]))
-    matrix = matrix_of("normal", number, dimensions, allocation, seed, draw)
+    matrix = matrix_of(number, dimensions, allocation, seed, draw)
     with eagerly():
         assert_is(Subspace(SHAPES, dimensions, "normal", number, allocation), matrix, dtype, seed, draw)
 
 
-# Loops over equal compartments, and none.
-@pytest.mark.parametrize("compartments", [4, [20, 8, 20], "layer"], ids=str)
-def test_compiled_methods_are_those_of_the_block_diagonal_matrix(compartments):
-    subspace = Subspace(SHAPES, 19, "normal", compartments, paths=PATHS)
-    matrix = matrix_of("normal", compartments, 19, "even")
-    if compartments == 4:
-        assert_is(subspace, matrix)
-    coordinates, in_subspace = subspace.sketch(tensors(), SEED, DRAW)
-    close(coordinates, matrix.T @ flat(tensors()))
-    close(flat(in_subspace), matrix @ (matrix.T @ flat(tensors())))
+def test_compiled_methods_are_those_of_the_block_diagonal_matrix():
+    """A loop over two equal compartments, and one on its own."""
+    subspace = Subspace(SHAPES, 17, "normal", [20, 8, 20], [7, 3, 7])
+    assert_is(subspace, matrix_of([20, 8, 20], 17, [7, 3, 7]))
 
 
 @pytest.mark.parametrize("name", ["hadamard", "uniform"])
@@ -244,7 +237,7 @@ def test_inside_a_users_compiled_function_one_program_serves_all_draws():
         return subspace.sketch(values, SEED, draw)
 
     for draw in (0, DRAW, 2**31 - 1):
-        matrix = matrix_of("normal", 2, 6, "even", draw=draw)
+        matrix = matrix_of(2, 6, "even", draw=draw)
         coordinates, in_subspace = step(tensors(), tf.constant(draw))
         close(coordinates, matrix.T @ flat(tensors()))
         close(flat(in_subspace), matrix @ (matrix.T @ flat(tensors())))
@@ -253,7 +246,7 @@ def test_inside_a_users_compiled_function_one_program_serves_all_draws():
 
 def test_gradients_are_the_adjoints(eager):
     subspace = Subspace(SHAPES, 7, "normal", 4, allocation=[2, 2, 2, 1])
-    matrix = matrix_of("normal", 4, 7, [2, 2, 2, 1])
+    matrix = matrix_of(4, 7, [2, 2, 2, 1])
     values, c = tensors(), tf.constant(np.random.default_rng(1).normal(size=7), tf.float32)
     weights, u = tensors(seed=3), np.random.default_rng(4).normal(size=7).astype(np.float32)
 

@@ -51,7 +51,7 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         return self._variables + self.inner_optimizer.variables
 
     def build(self, variables):
-        if self.built:
+        if self.built or not variables:  # none: how Keras loads an .h5 file
             return
         # A tf.Variable has no path.
         self.rule.build([v.shape for v in variables], [getattr(v, "path", v.name) for v in variables])
@@ -83,9 +83,6 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
     def set_weights(self, weights):
         super().set_weights(weights[: len(self._variables)])
         self.inner_optimizer.set_weights(weights[len(self._variables) :])
-
-    def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
     def get_config(self):
         config = super().get_config()

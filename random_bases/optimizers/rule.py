@@ -189,4 +189,9 @@ def resolve_inner(inner_optimizer, keras):
             "LossScaleOptimizer(RandomBasesDescent(...)). `compile` does so by itself under mixed "
             "precision."
         )
+    if not isinstance(inner_optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            f"inner_optimizer is a {type(inner_optimizer).__module__}.{type(inner_optimizer).__name__}; "
+            f"it must be a keras.optimizers.Optimizer of Keras {keras.__version__}, not a legacy one."
+        )
     return inner_optimizer

@@ -58,9 +58,6 @@ class RandomBasesDescent(
     def variables(self):
         return self.inner_optimizer.variables
 
-    def get_weights(self):
-        return self.inner_optimizer.get_weights()
-
     def set_weights(self, weights):
         self.inner_optimizer.set_weights(weights)
 

@@ -706,7 +706,21 @@ def test_variables_excluded_from_decay_are_those_of_the_inner_optimizer():
 def test_an_inner_optimizer_is_an_instance_a_name_or_a_configuration():
     expected = stepped(few(SGD(0.01)))
     assert_equal(stepped(few("sgd")), expected)
-    assert_equal(stepped(few({"class_name": "SGD", "config": {"learning_rate": 0.01}})), expected)
+    assert_equal(stepped(few(keras.optimizers.serialize(SGD(0.01)))), expected)
+
+
+@pytest.mark.parametrize(
+    "legacy",
+    [
+        lambda: tf.compat.v1.train.GradientDescentOptimizer(0.1),
+        lambda: keras.optimizers.legacy.SGD(0.1),
+    ],
+)
+def test_optimizers_of_other_kinds_are_refused(legacy):
+    with pytest.raises((AttributeError, ImportError, TypeError, ValueError)) as error:
+        few(legacy())
+    if GENERATION == "tf_keras":  # it gets them; Keras 3 does not, and Keras 2.6 has no second kind
+        error.match("inner_optimizer is a .* not a legacy one")
 
 
 @pytest.mark.parametrize(
