@@ -46,6 +46,7 @@ setup(
     extras_require={
         "test": [
             "pytest>=8",
+            "pytest-xdist",
             "hypothesis",
             "packaging",
             "scipy",

@@ -20,71 +20,66 @@ def python(source, **environment):
     return subprocess.run(
         [sys.executable, "-c", source],
         env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=240,
     )
 
 
 def test_the_generation_is_that_of_tf_keras():
-    assert issubclass(keras.Model, tf.Module)
     assert tf.keras.Model is keras.Model
     assert tuple(int(n) for n in keras.__version__.split(".")[:2]) == KERAS_VERSION
     expected = "keras3" if KERAS_VERSION >= (3, 0) else "keras2.6" if KERAS_VERSION == (2, 6) else "tf_keras"
     assert expected == GENERATION
-    if os.environ.get("TF_USE_LEGACY_KERAS") == "1" and GENERATION != "keras2.6":
-        assert GENERATION == "tf_keras"
+    if os.environ.get("TF_USE_LEGACY_KERAS") == "1":
+        assert GENERATION != "keras3"
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_another_backend_is_refused(backend):
-    done = python("import random_bases", KERAS_BACKEND=backend)
+def test_another_backend_is_refused():
+    done = python("import random_bases", KERAS_BACKEND="jax")
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: random_bases needs Keras on TensorFlow")
-    assert f"KERAS_BACKEND={backend!r}" in last
+    assert "KERAS_BACKEND='jax'" in last
 
 
-def test_a_backend_from_keras_json_is_refused(tmp_path):
+def test_a_backend_from_keras_json_is_refused():
     if GENERATION != "keras3":
         pytest.skip("only Keras 3 has backends")
-    (tmp_path / "keras.json").write_text('{"backend": "numpy"}')
-    done = python("import random_bases", KERAS_HOME=str(tmp_path))
+    # As if keras.json named one that is installed.
+    done = python("import keras; keras.config.backend = lambda: 'jax'; import random_bases")
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: random_bases needs Keras on TensorFlow") and "'numpy'" in last
+    assert last.startswith("ImportError: random_bases needs Keras on TensorFlow") and "'jax'" in last
 
 
 IMPORT = """
-import random
+import os, random, sys
 import numpy as np
 import tensorflow as tf
 
 def state():
-    return (random.getstate(), np.random.get_state()[1].tobytes(), tf.keras.backend.floatx(),
-            tf.keras.mixed_precision.global_policy().name if legacy else tf.keras.config.dtype_policy().name,
+    mixed = tf.keras.mixed_precision
+    policy = mixed.global_policy() if hasattr(mixed, "global_policy") else mixed.dtype_policy()
+    return (random.getstate(), np.random.get_state()[1].tobytes(), tf.keras.backend.floatx(), policy.name,
             tf.config.functions_run_eagerly(), dict(os.environ))
 
-import os
-legacy = not hasattr(tf.keras, "config")
 made = []
 original = tf.Variable.__init__
-tf.Variable.__init__ = lambda self, *args, **kwargs: (made.append(self), original(self, *args, **kwargs))[1]
+
+def counted(self, *args, **kwargs):
+    made.append(self)
+    original(self, *args, **kwargs)
+
+tf.Variable.__init__ = counted
 before = state()
-
 import random_bases
-
 assert state() == before
 assert not made, made
-# A context that is initialised could no longer be configured, devices no longer be chosen.
+assert "random_bases.experiments" not in sys.modules
+# Once its context is initialised, TensorFlow refuses to be configured.
 tf.config.threading.set_inter_op_parallelism_threads(3)
 tf.config.set_visible_devices([], "GPU")
-import sys
-loaded = [name for name in sys.modules if name.split(".")[0] in ("ml_collections", "absl.app", "matplotlib")]
-assert "random_bases.experiments" not in sys.modules
-tf.Variable(1.0)
-print("made", len(made) > 0)
 """
 
 

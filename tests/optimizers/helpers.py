@@ -87,11 +87,11 @@ def flat(tensors):
 
 
 def values(variables):
-    return [np.array(variable) for variable in variables]
+    return [variable.numpy() for variable in variables]
 
 
 def number(variable):
-    return float(np.array(variable))
+    return float(np.asarray(variable))
 
 
 def matrix(rule, draw):
