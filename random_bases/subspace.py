@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases import bases
-from random_bases.bases.basis import Basis, compiled, int32_scalar, linear_map
+from random_bases.bases.basis import Basis, compiled, float_tensor, int32_scalar, linear_map
 from random_bases.compartments import Allocation, Compartments, allocate, split
 from random_bases.sampling.seeds import Seed, as_seed
 
@@ -100,9 +100,7 @@ class Subspace:
 
     def expand(self, c: Tensor, seed: Seed, draw=0) -> List[Tensor]:
         """P c: float32 tensors of the variables' shapes, from coordinates `c`, float32 [d]."""
-        c = tf.cast(tf.convert_to_tensor(c), tf.float32)
-        if c.shape.rank != 1 or c.shape[0] != self.dimensions:
-            raise ValueError(f"c has shape {tuple(c.shape)}; allowed: ({self.dimensions},).")
+        c = float_tensor("c", c, (self.dimensions,))
         return self._run(self._expand, [c], seed, draw)
 
     def sketch(self, tensors: Sequence[Tensor], seed: Seed, draw=0) -> Tuple[Tensor, List[Tensor]]:
@@ -116,11 +114,12 @@ class Subspace:
         return program(values, as_seed(seed), int32_scalar("draw", draw))
 
     def _checked(self, tensors: Sequence[Tensor]) -> List[Tensor]:
-        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
-        shapes = [tuple(tensor.shape) for tensor in tensors]
-        if shapes != self.shapes:
-            raise ValueError(f"tensors have shapes {shapes}; allowed: {self.shapes}.")
-        return tensors
+        if len(tensors) != len(self.shapes):
+            raise ValueError(f"tensors has {len(tensors)} entries; allowed: {len(self.shapes)}.")
+        return [
+            float_tensor(f"tensors[{i}]", tensor, shape)
+            for i, (tensor, shape) in enumerate(zip(tensors, self.shapes))
+        ]
 
     def _project(self, tensors: Sequence[Tensor], *address: Tensor) -> Tensor:
         def project(*arguments):
@@ -140,7 +139,7 @@ class Subspace:
         def adjoint(*upstream_and_address):
             return self._project(upstream_and_address[:-2], *upstream_and_address[-2:])
 
-        return linear_map(expand, adjoint, coordinates, address)
+        return linear_map(expand, adjoint, _float32(coordinates), address)
 
     def _sketch(self, tensors: Sequence[Tensor], *address: Tensor) -> List[Tensor]:
         """The coordinates and the tensors' parts, in one list."""

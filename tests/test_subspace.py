@@ -301,7 +301,7 @@ def test_tensors_of_other_shapes_are_refused(method):
         tensors()[::-1],
         [tf.reshape(tensors()[0], [12])],
     ):
-        with pytest.raises(ValueError, match="tensors have shapes"):
+        with pytest.raises(ValueError, match=r"tensors(\[\d\])? has "):
             run(wrong, 0)
 
 

@@ -83,7 +83,7 @@ class Basis:
         Raises:
           ValueError: if `v` has another shape.
         """
-        v = self._checked("v", v, self.size)
+        v = float_tensor("v", v, (self.size,))
         return self._run(self._project, v, seed, draw, first)
 
     def expand(self, c, seed: Seed, draw=0, first=0) -> Tensor:
@@ -99,7 +99,7 @@ class Basis:
         Raises:
           ValueError: if `c` has another shape.
         """
-        c = self._checked("c", c, self.dimensions)
+        c = float_tensor("c", c, (self.dimensions,))
         return self._run(self._expand, c, seed, draw, first)
 
     def sketch(self, v, seed: Seed, draw=0, first=0) -> Tuple[Tensor, Tensor]:
@@ -115,16 +115,8 @@ class Basis:
         Raises:
           ValueError: if `v` has another shape.
         """
-        v = self._checked("v", v, self.size)
+        v = float_tensor("v", v, (self.size,))
         return self._run(self._sketch, v, seed, draw, first)
-
-    def _checked(self, name: str, value, length: int) -> Tensor:
-        value = tf.convert_to_tensor(value)
-        if not value.dtype.is_floating:
-            raise TypeError(f"{name} has dtype {value.dtype.name}; a floating-point one is needed.")
-        if value.shape.rank != 1 or value.shape[0] != length:
-            raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: ({length},).")
-        return value
 
     # The same as linear maps that know their gradients.
 
@@ -177,6 +169,21 @@ def linear_map(function: Callable, adjoint: Callable, values: Sequence[Tensor], 
         return function(*arguments), gradient
 
     return apply(*values, *address)
+
+
+def float_tensor(name: str, value, shape: Tuple[int, ...]) -> Tensor:
+    """`value` as a tensor.
+
+    Raises:
+      TypeError: if it is not floating-point; `name` says which argument.
+      ValueError: if it has another shape than `shape`.
+    """
+    value = tf.convert_to_tensor(value)
+    if not value.dtype.is_floating:
+        raise TypeError(f"{name} has dtype {value.dtype.name}; a floating-point one is needed.")
+    if value.shape != shape:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: {shape}.")
+    return value
 
 
 def int32_scalar(name: str, value) -> Tensor:

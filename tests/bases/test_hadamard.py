@@ -93,6 +93,23 @@ def test_no_direction_leans_on_few_elements(size, dimensions):
             assert np.abs(moved).max() < 10 / np.sqrt(size)
 
 
+@pytest.mark.parametrize(("size", "dimensions"), [(1024, 100), (1000, 100), (1000, 60)])
+def test_every_draw_keeps_its_share_of_any_vectors_length(size, dimensions):
+    """Not only on average: without the random signs, these vectors would have it all in one output.
+
+    With them the coordinates are as many nearly independent normals: |P^T v|^2 / |v|^2 is d / n within
+    a standard error of sqrt(2 / d), relatively (Ailon and Chazelle 2009).
+    """
+    elements = np.arange(size)
+    walsh = np.array([bin(e & 0b1011001).count("1") % 2 for e in elements])
+    with eagerly():
+        basis = bases.get("hadamard", size, dimensions)
+        for v in (np.ones(size), 1.0 - 2 * walsh, np.cos(np.pi * (elements + 0.5) * 3 / size)):
+            for draw in range(6):
+                share = float(np.sum(basis.project(v, 0, draw).numpy() ** 2) / np.sum(v**2))
+                assert abs(share * size / dimensions - 1) < 5 * np.sqrt(2 / dimensions)
+
+
 # Independent subspaces of a share s of the dimensions overlap by s: correlation s.
 @pytest.mark.parametrize("dimensions", [100, 50])
 def test_other_seeds_draws_and_firsts_give_other_subspaces(dimensions):
