@@ -50,7 +50,7 @@ pytestmark = [
 
 def run(*tests):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests],
         cwd=str(FOLDER.parent.parent),
         env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
         stdout=subprocess.PIPE,
