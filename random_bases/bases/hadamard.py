@@ -42,7 +42,8 @@ class HadamardBasis(Basis):
     """d exactly orthonormal directions of n elements, d <= n; with d = n, P P^T = I.
 
     Time O(n sqrt(d)) for 16 d <= n, else O(n log n); memory O(n), whatever d. The counter generator
-    only: signs are bits.
+    only: signs are bits. On a GPU that multiplies in TensorFloat-32 (see
+    `tf.config.experimental.enable_tensor_float_32_execution`) directions are orthonormal to 1e-3 only.
 
     Args:
       size: n, at most 2**30.
