@@ -3,7 +3,8 @@
 __version__ = "0.1.0"
 
 from random_bases import bases, sampling
+from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.subspace import Subspace
 
-__all__ = ["RandomBasesDescent", "Subspace", "bases", "sampling", "__version__"]
+__all__ = ["RandomBasesDescent", "Subspace", "SubspaceModel", "bases", "sampling", "__version__"]

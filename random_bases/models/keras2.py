@@ -1,0 +1,142 @@
+"""What `SubspaceModel` needs of Keras 2: tf-keras and Keras 2.6."""
+
+import copy
+import functools
+from typing import Any, Dict, List, Optional, Sequence
+
+import tensorflow as tf
+
+from random_bases.keras_api import keras
+from random_bases.models.traces import refuse_inner_function
+
+
+class Substitution:
+    """A scope in which variables read as given tensors.
+
+    Keras 2 has no such scope, and the variables are held wherever layers hold them: attributes, lists,
+    closures of regularisers. So the variables stay where they are, but their class changes: to a
+    subclass of theirs whose methods that read return the tensor.
+
+    Args:
+      variables, values: what reads as what; of the same shapes and dtypes.
+    """
+
+    def __init__(self, variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]):
+        self._pairs = [(_component(variable), value) for variable, value in zip(variables, values)]
+        self._restore = []
+
+    def __enter__(self):
+        for variable, value in self._pairs:
+            self._restore.append((variable, type(variable), variable._handle))
+            variable.__dict__["_substitute"] = value
+            # TensorFlow's fast path reads in C++, by this handle, if there is one.
+            variable.__dict__["_handle"] = None
+            variable.__class__ = _substituted(type(variable))
+        return self
+
+    def __exit__(self, *exception):
+        for variable, cls, handle in self._restore:
+            variable.__class__ = cls
+            variable.__dict__["_handle"] = handle
+            del variable.__dict__["_substitute"]
+        self._restore = []
+
+    def losses_of(self, model: keras.Model) -> List[tf.Tensor]:
+        """What `model`, called inside, has added as losses, and its regularisers of the tensors."""
+        return model.losses
+
+
+def _component(variable: tf.Variable) -> tf.Variable:
+    """What is read in this replica: without the wrappers of mixed precision and of strategies."""
+    if hasattr(variable, "_variable"):
+        variable = variable._variable  # AutoCastVariable
+    if hasattr(variable, "_get"):
+        variable = variable._get()  # DistributedVariable
+    return variable
+
+
+@functools.lru_cache(maxsize=None)
+def _substituted(cls: type) -> type:
+    """A subclass of `cls`, a resource variable's, whose instances read as their `_substitute`."""
+    # The hooks through which everything reads, private: make sure that they are still there.
+    for name in ("value", "read_value", "sparse_read", "gather_nd", "_dense_var_to_tensor"):
+        assert hasattr(cls, name), name
+
+    def read(self):
+        refuse_inner_function(self.name, self._substitute)
+        return self._substitute
+
+    def value(self, *unused):
+        return read(self)
+
+    def to_tensor(self, dtype=None, name=None, as_ref=False):
+        if dtype is not None and not dtype.is_compatible_with(self.dtype):
+            return NotImplemented  # as ResourceVariable does
+        return read(self)
+
+    def gather(self, indices, name=None):
+        return tf.gather(read(self), indices, name=name)
+
+    def gather_nd(self, indices, name=None):
+        return tf.gather_nd(read(self), indices, name=name)
+
+    def assign(self, *unused, **also_unused):
+        raise ValueError(f"The model assigns to {self.name!r}, which is trained in a subspace.")
+
+    return type(
+        f"Substituted{cls.__name__}",
+        (cls,),
+        {
+            "value": value,
+            "read_value": value,
+            "_read_variable_op": value,
+            "sparse_read": gather,
+            "gather_nd": gather_nd,
+            "_dense_var_to_tensor": to_tensor,
+            "assign": assign,
+            "assign_add": assign,
+            "assign_sub": assign,
+        },
+    )
+
+
+def path(variable: tf.Variable) -> str:
+    """A variable's path, "dense/kernel"."""
+    return variable.name.split(":")[0]
+
+
+def value(variable: tf.Variable) -> tf.Tensor:
+    """A variable's value in its own dtype, also where variables are cast as they are read."""
+    return getattr(variable, "_variable", variable).read_value()
+
+
+def state(model: keras.Model) -> List[tf.Variable]:
+    """All that a model consists of: weights and moving statistics."""
+    return model.weights
+
+
+def layers(model: keras.Model) -> List[keras.layers.Layer]:
+    """All layers, also those inside layers; outer ones first."""
+    return list(model._flatten_layers())
+
+
+def serialize(model: keras.Model) -> Dict[str, Any]:
+    """The architecture of a model, from which `deserialize` rebuilds it."""
+    config = keras.layers.serialize(model)
+    config.pop("compile_config", None)
+    return config
+
+
+def deserialize(config: Dict[str, Any], custom_objects: Optional[Dict[str, Any]] = None) -> keras.Model:
+    """A new model of an architecture."""
+    return keras.layers.deserialize(config, custom_objects)
+
+
+def clone(model: keras.Model) -> keras.Model:
+    """A model of the same architecture, with weights of its own."""
+    try:
+        config = serialize(model)
+    except NotImplementedError:  # a subclass without get_config
+        return copy.deepcopy(model)
+    # Found again although they may not be registered.
+    return deserialize(config, {type(layer).__name__: type(layer) for layer in layers(model)})

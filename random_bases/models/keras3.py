@@ -1,0 +1,90 @@
+"""What `SubspaceModel` needs of Keras 3."""
+
+from typing import Any, Dict, List, Optional, Sequence
+
+import tensorflow as tf
+
+from random_bases.keras_api import keras
+from random_bases.models.traces import refuse_inner_function
+
+
+class Substitution(keras.StatelessScope):
+    """A scope in which variables read as given tensors; all others are read and written as outside.
+
+    That is `Layer.stateless_call`, except that what is written inside (moving averages, seeds, metrics)
+    is written at once: a tensor that is handed out later could not leave a loop or a branch.
+
+    Args:
+      variables, values: what reads as what; of the same shapes and dtypes.
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]):
+        super().__init__(state_mapping=list(zip(variables, values)), collect_losses=True)
+        self._pairs = list(zip(variables, values))
+        # What Variable.assign does outside of such a scope, and the scope around this one: both private.
+        assert hasattr(keras.Variable, "_direct_assign")
+        self.original_scope: Optional[keras.StatelessScope] = None
+
+    def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if value is not None:
+            refuse_inner_function(variable.path, value)
+        elif self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        return value
+
+    def add_update(self, update):
+        variable, value = update
+        if super().get_current_value(variable) is not None:
+            raise ValueError(f"The model assigns to its weight {variable.path!r}, which SubspaceModel trains.")
+        if self.original_scope is not None:
+            self.original_scope.add_update(update)
+        else:
+            variable._direct_assign(value)
+
+    def losses_of(self, model: keras.Model) -> List[tf.Tensor]:
+        """What `model`, called inside, has added as losses, and its regularisers of the tensors."""
+        # Not `model.losses`: it tells layers' losses apart by ids of tensors that may be used again.
+        del model
+        regularised = [v.regularizer(value) for v, value in self._pairs if v.regularizer is not None]
+        return [*self.losses, *regularised]
+
+
+def path(variable: keras.Variable) -> str:
+    """A variable's path, "dense/kernel"."""
+    return variable.path
+
+
+def value(variable: keras.Variable) -> tf.Tensor:
+    """A variable's value in its own dtype; to be called where nothing is autocast."""
+    return tf.convert_to_tensor(variable.value)
+
+
+def state(model: keras.Model) -> List[keras.Variable]:
+    """All that a model consists of: weights, moving statistics and the states of seed generators."""
+    return model.variables
+
+
+def layers(model: keras.Model) -> List[keras.layers.Layer]:
+    """All layers, also those inside layers; outer ones first."""
+    return model._flatten_layers()
+
+
+def serialize(model: keras.Model) -> Dict[str, Any]:
+    """The architecture of a model, from which `deserialize` rebuilds it."""
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    return config
+
+
+def deserialize(config: Dict[str, Any], custom_objects: Optional[Dict[str, Any]] = None) -> keras.Model:
+    """A new, built model of an architecture."""
+    return keras.saving.deserialize_keras_object(config, custom_objects)
+
+
+def clone(model: keras.Model) -> keras.Model:
+    """A model of the same architecture, with weights of its own."""
+    # Found again although they may not be registered.
+    classes = {type(layer).__name__: type(layer) for layer in layers(model)}
+    config = serialize(model)
+    return keras.saving.deserialize_keras_object(config, classes, safe_mode=False)

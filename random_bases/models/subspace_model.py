@@ -1,0 +1,277 @@
+"""SubspaceModel: a Keras model of which only d coordinates train."""
+
+from typing import Any, Dict, List, Sequence, Union
+
+import tensorflow as tf
+
+from random_bases import bases
+from random_bases.bases.basis import Basis
+from random_bases.compartments import Allocation, Compartments
+from random_bases.keras_api import GENERATION, keras, register_serializable
+from random_bases.sampling.seeds import as_seed
+from random_bases.subspace import Subspace
+
+if GENERATION == "keras3":
+    from random_bases.models import keras3 as backend
+else:
+    from random_bases.models import keras2 as backend
+
+
+class Coordinates(keras.layers.Layer):
+    """Holds the coordinates, float32 [d]: as a layer, which every format saves.
+
+    Args:
+      dimensions: d.
+    """
+
+    def __init__(self, dimensions: int, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.vector = self.add_weight(
+            name="coordinates", shape=(dimensions,), initializer="zeros", dtype="float32"
+        )
+        self.built = True
+
+
+class Parametrisation:
+    """theta = theta0 + P c: the weights of a model as a function of coordinates.
+
+    Not a layer, so that Keras does not take the model's weights for the `SubspaceModel`'s own.
+
+    Args:
+      model: a built Keras model; its trainable weights are theta0.
+      others: as for `SubspaceModel`.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        dimensions: int,
+        basis: Union[str, Basis],
+        compartments: Compartments,
+        allocation: Allocation,
+        seed: int,
+    ):
+        self.variables = list(_checked(model).trainable_variables)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed={seed!r} must be an int.")
+        as_seed(seed)
+        self.seed = seed
+        self.basis = basis
+        self.compartments = compartments
+        self.allocation = allocation
+        self.subspace = Subspace(
+            [variable.shape for variable in self.variables],
+            dimensions,
+            basis,
+            compartments,
+            allocation,
+            [backend.path(variable) for variable in self.variables],
+        )
+
+    def theta(self, coordinates) -> List[tf.Tensor]:
+        """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
+        directions = self.subspace.expand(coordinates, self.seed)
+        return [
+            backend.value(variable) + tf.cast(direction, variable.dtype)
+            for variable, direction in zip(self.variables, directions)
+        ]
+
+    def get_config(self) -> Dict[str, Any]:
+        basis = self.basis
+        return {
+            "dimensions": self.subspace.dimensions,
+            "basis": basis if isinstance(basis, str) else bases.serialize(basis),
+            "compartments": self.compartments,
+            "allocation": self.allocation,
+            "seed": self.seed,
+        }
+
+
+@register_serializable
+class SubspaceModel(keras.Model):
+    """A Keras model that trains in d random directions of its weight space: theta = theta0 + P c.
+
+    theta0 is the wrapped model's trainable weights, P's directions are drawn from `seed` whenever they
+    are needed and never stored, and the coordinates c are the only trainable weights: so the optimizer
+    has state of size d, and whichever it is, the weights never leave the subspace. As in Li et al. 2018
+    (arXiv:1804.08838), where the smallest d that still works is the intrinsic dimension of the task.
+
+    It is compiled, fitted, evaluated, saved and loaded like any Keras model. Non-trainable state (moving
+    averages, seed generators) is the wrapped model's own and is updated in training; its trainable
+    weights stay theta0. Regularisers see theta. What is frozen when it is wrapped stays as it is.
+
+    On Keras 2.6 a SavedModel or weights (`save_weights`) can be saved, .h5 files of whole models cannot:
+    no subclass of `keras.Model` can be.
+
+    Not supported: as a layer of another model; models that read their weights in a `tf.function` of
+    their own, or in a recomputed (rematerialised) part.
+
+    Args:
+      model: a built Keras model: Functional, Sequential or a subclass that was built or called.
+      dimensions: d, the number of directions over all compartments.
+      basis: a name in `random_bases.bases.names()`, or a `Basis` with size D (the number of trained
+        parameters) and d directions.
+      compartments: "network", "layer", "variable", an int (that many equal parts) or a list of sizes.
+      allocation: how `dimensions` is shared out: "even", "proportional" or a list.
+      seed: of the directions; an int in [0, 2**64).
+      name: of the model.
+
+    Attributes:
+      model: the wrapped model.
+      coordinates: the variable c, float32 [d]; zeros at first.
+
+    Raises:
+      TypeError, ValueError: for an argument that is not allowed, naming it.
+
+    Example:
+
+    >>> sub = rb.SubspaceModel(model, dimensions=750, basis="hadamard", seed=0)
+    >>> sub.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    >>> sub.fit(images, labels, epochs=10)
+    >>> trained = sub.materialize()
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        dimensions: int,
+        basis: Union[str, Basis] = "normal",
+        compartments: Compartments = "network",
+        allocation: Allocation = "even",
+        seed: int = 0,
+        name: str = "subspace_model",
+    ):
+        parametrisation = Parametrisation(model, dimensions, basis, compartments, allocation, seed)
+        # The wrapped model casts its inputs and weights itself. Its policy makes `compile` scale losses.
+        super().__init__(name=name, dtype=model.dtype_policy, autocast=False)
+        self._parametrisation = parametrisation
+        self.model = model
+        self._coordinates = Coordinates(dimensions, name="coordinates")
+        self._set_losses([])
+        self.built = True
+
+    @property
+    def coordinates(self):
+        return self._coordinates.vector
+
+    @property
+    def dimensions(self) -> int:
+        """The number of coordinates, d."""
+        return self._parametrisation.subspace.dimensions
+
+    @property
+    def seed(self) -> int:
+        """The seed of the directions."""
+        return self._parametrisation.seed
+
+    def call(self, inputs, training=None):
+        del training  # the wrapped model finds it in the call's context
+        theta = self._parametrisation.theta(backend.value(self.coordinates))
+        with backend.Substitution(self._parametrisation.variables, theta) as substitution:
+            outputs = self.model(inputs)
+            losses = substitution.losses_of(self.model)
+        self._set_losses(losses)
+        return outputs
+
+    @property
+    def losses(self) -> List[tf.Tensor]:
+        """Losses that the wrapped model's layers added in the last call, and its regularisers of theta."""
+        return list(self._losses_of_call)
+
+    def _set_losses(self, losses: List[tf.Tensor]) -> None:
+        # Past the tracking of attributes: these are tensors, which no checkpoint can hold.
+        object.__setattr__(self, "_losses_of_call", losses)
+
+    @property
+    def trainable_weights(self):
+        return [self.coordinates] if self.trainable else []
+
+    @property
+    def trainable_variables(self):
+        return self.trainable_weights
+
+    @property
+    def non_trainable_weights(self):
+        return _without(self.trainable_weights, self.weights)
+
+    @property
+    def non_trainable_variables(self):
+        return _without(self.trainable_weights, self.variables)
+
+    def materialize(self) -> keras.Model:
+        """An ordinary, uncompiled model with the trained weights and the moving statistics: a clone.
+
+        Raises:
+          ValueError: if Keras cannot clone the wrapped model.
+        """
+        theta = self._parametrisation.theta(backend.value(self.coordinates))
+        clone = clone_model(self.model)
+        trained = {id(v): value for v, value in zip(self._parametrisation.variables, theta)}
+        for variable, new in zip(backend.state(self.model), backend.state(clone)):
+            new.assign(trained.get(id(variable), backend.value(variable)))
+        return clone
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "model": backend.serialize(self.model),
+            "trainable": [layer.trainable for layer in backend.layers(self.model)],
+            **self._parametrisation.get_config(),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        model = backend.deserialize(config.pop("model"), custom_objects)
+        _set_trainable(model, config.pop("trainable"))
+        if isinstance(config["basis"], dict):
+            config["basis"] = bases.deserialize(config["basis"])
+        return cls(model, **config)
+
+
+def clone_model(model: keras.Model) -> keras.Model:
+    """A model of the same architecture, with weights of its own and the same layers frozen.
+
+    Raises:
+      ValueError: if the clone's weights differ in number or shape.
+    """
+    clone = backend.clone(model)
+    _set_trainable(clone, [layer.trainable for layer in backend.layers(model)])
+    expected, found = ([tuple(v.shape) for v in backend.state(each)] for each in (model, clone))
+    if expected != found:
+        raise ValueError(
+            f"model={model.name!r} cannot be cloned: its variables have shapes {expected}, those of what "
+            f"its configuration gives have {found}. Implement its get_config and from_config."
+        )
+    return clone
+
+
+def _set_trainable(model: keras.Model, trainable: Sequence[bool]) -> None:
+    """Freezes layers: subclassed models do not tell in their configuration which are."""
+    for layer, each in zip(backend.layers(model), trainable):  # outer layers first: they set inner ones
+        if layer.trainable != each:
+            layer.trainable = each
+
+
+def _checked(model: keras.Model) -> keras.Model:
+    """`model`, if it can be trained in a subspace."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"model={model!r} must be a keras.Model of Keras {keras.__version__}, not a {type(model).__name__}."
+        )
+    if not model.built:
+        raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
+    if not model.trainable_variables:
+        raise ValueError(f"model={model.name!r} has no trainable weights.")
+    for variable in model.trainable_variables:
+        if getattr(variable, "constraint", None) is not None:
+            raise ValueError(
+                f"model={model.name!r} has a constraint on {backend.path(variable)!r}, which theta0 + P c "
+                "cannot keep; remove it."
+            )
+    return model
+
+
+def _without(excluded: Sequence, variables: Sequence) -> list:
+    ids = {id(variable) for variable in excluded}
+    return [variable for variable in variables if id(variable) not in ids]
