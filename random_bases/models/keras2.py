@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import tensorflow as tf
 
-from random_bases.keras_api import keras
+from random_bases.keras_api import GENERATION, keras
 from random_bases.models.traces import refuse_inner_function
 
 
@@ -87,6 +87,8 @@ def _substituted(cls: type) -> type:
         f"Substituted{cls.__name__}",
         (cls,),
         {
+            # Asked where it is: that an operation may be placed there, too.
+            "handle": property(lambda self: self._substitute),
             "value": value,
             "read_value": value,
             "_read_variable_op": value,
@@ -124,12 +126,33 @@ def serialize(model: keras.Model) -> Dict[str, Any]:
     """The architecture of a model, from which `deserialize` rebuilds it."""
     config = keras.layers.serialize(model)
     config.pop("compile_config", None)
+    if GENERATION == "keras2.6":
+        # Keras 2.6 does not tell it in the configuration; private, and None where nobody knows.
+        config["build_input_shape"] = _json_shape(model._build_input_shape)
     return config
 
 
 def deserialize(config: Dict[str, Any], custom_objects: Optional[Dict[str, Any]] = None) -> keras.Model:
-    """A new model of an architecture."""
-    return keras.layers.deserialize(config, custom_objects)
+    """A new, built model of an architecture."""
+    config = dict(config)
+    input_shape = config.pop("build_input_shape", None)
+    model = keras.layers.deserialize(config, custom_objects)
+    if not model.built and input_shape is not None:
+        model.build(input_shape)
+        # As for a model that was called: else a copy of this one could not be built.
+        model._build_input_shape = input_shape
+    return model
+
+
+def _json_shape(shape):
+    """A shape, or lists and dicts of shapes, as JSON has them."""
+    if isinstance(shape, dict):
+        return {key: _json_shape(each) for key, each in shape.items()}
+    if isinstance(shape, (list, tuple)) and any(
+        isinstance(each, (list, tuple, tf.TensorShape)) for each in shape
+    ):
+        return [_json_shape(each) for each in shape]
+    return None if shape is None else tf.TensorShape(shape).as_list()
 
 
 def clone(model: keras.Model) -> keras.Model:

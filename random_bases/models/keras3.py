@@ -36,7 +36,9 @@ class Substitution(keras.StatelessScope):
     def add_update(self, update):
         variable, value = update
         if super().get_current_value(variable) is not None:
-            raise ValueError(f"The model assigns to its weight {variable.path!r}, which SubspaceModel trains.")
+            raise ValueError(
+                f"The model assigns to its weight {variable.path!r}, which SubspaceModel trains."
+            )
         if self.original_scope is not None:
             self.original_scope.add_update(update)
         else:

@@ -8,6 +8,7 @@ from random_bases import bases
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
 from random_bases.keras_api import GENERATION, keras, register_serializable
+from random_bases.models.traces import refuse_decorated_methods
 from random_bases.sampling.seeds import as_seed
 from random_bases.subspace import Subspace
 
@@ -71,10 +72,8 @@ class Parametrisation:
     def theta(self, coordinates) -> List[tf.Tensor]:
         """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
         directions = self.subspace.expand(coordinates, self.seed)
-        return [
-            backend.value(variable) + tf.cast(direction, variable.dtype)
-            for variable, direction in zip(self.variables, directions)
-        ]
+        theta0 = [backend.value(variable) for variable in self.variables]
+        return [start + tf.cast(direction, start.dtype) for start, direction in zip(theta0, directions)]
 
     def get_config(self) -> Dict[str, Any]:
         basis = self.basis
@@ -124,7 +123,6 @@ class SubspaceModel(keras.Model):
       TypeError, ValueError: for an argument that is not allowed, naming it.
 
     Example:
-
     >>> sub = rb.SubspaceModel(model, dimensions=750, basis="hadamard", seed=0)
     >>> sub.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     >>> sub.fit(images, labels, epochs=10)
@@ -183,6 +181,12 @@ class SubspaceModel(keras.Model):
         object.__setattr__(self, "_losses_of_call", losses)
 
     @property
+    def compute_dtype(self):
+        # Of theta. The wrapped model has a compute dtype of its own, to which Keras 3 would else cast all
+        # that is read in `call`.
+        return self.variable_dtype
+
+    @property
     def trainable_weights(self):
         return [self.coordinates] if self.trainable else []
 
@@ -233,9 +237,12 @@ def clone_model(model: keras.Model) -> keras.Model:
     """A model of the same architecture, with weights of its own and the same layers frozen.
 
     Raises:
-      ValueError: if the clone's weights differ in number or shape.
+      ValueError: if it has no configuration, or the clone's weights differ in number or shape.
     """
-    clone = backend.clone(model)
+    try:
+        clone = backend.clone(model)
+    except NotImplementedError as error:
+        raise ValueError(f"model={model.name!r} cannot be cloned: implement its get_config.") from error
     _set_trainable(clone, [layer.trainable for layer in backend.layers(model)])
     expected, found = ([tuple(v.shape) for v in backend.state(each)] for each in (model, clone))
     if expected != found:
@@ -257,7 +264,8 @@ def _checked(model: keras.Model) -> keras.Model:
     """`model`, if it can be trained in a subspace."""
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"model={model!r} must be a keras.Model of Keras {keras.__version__}, not a {type(model).__name__}."
+            f"model={model!r} is a {type(model).__name__}; it must be a keras.Model of Keras "
+            f"{keras.__version__}."
         )
     if not model.built:
         raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
@@ -269,6 +277,13 @@ def _checked(model: keras.Model) -> keras.Model:
                 f"model={model.name!r} has a constraint on {backend.path(variable)!r}, which theta0 + P c "
                 "cannot keep; remove it."
             )
+    for layer in backend.layers(model):
+        refuse_decorated_methods(layer)
+    if any(getattr(layer, "_remat_mode", None) is not None for layer in backend.layers(model)):
+        raise ValueError(
+            f"model={model.name!r} has layers made in a RematScope: they would be recomputed at theta0 "
+            "for the gradient."
+        )
     return model
 
 
