@@ -3,8 +3,17 @@
 __version__ = "0.1.0"
 
 from random_bases import bases, sampling
+from random_bases.compression import load_compressed
 from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.subspace import Subspace
 
-__all__ = ["RandomBasesDescent", "Subspace", "SubspaceModel", "bases", "sampling", "__version__"]
+__all__ = [
+    "RandomBasesDescent",
+    "Subspace",
+    "SubspaceModel",
+    "bases",
+    "load_compressed",
+    "sampling",
+    "__version__",
+]

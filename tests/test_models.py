@@ -9,7 +9,7 @@ import tensorflow as tf
 import random_bases as rb
 from random_bases import bases
 from random_bases.keras_api import GENERATION, KERAS_VERSION, keras
-from random_bases.models import subspace_model
+from random_bases.models import parametrisation
 from random_bases.subspace import Subspace
 from tests import networks
 from tests.dense_reference import PER_BLOCK, dense, eagerly
@@ -36,7 +36,7 @@ def shared_programs(monkeypatch):
             _subspaces[key] = Subspace(*arguments)
         return _subspaces[key]
 
-    monkeypatch.setattr(subspace_model, "Subspace", subspace)
+    monkeypatch.setattr(parametrisation, "Subspace", subspace)
 
 
 @pytest.fixture

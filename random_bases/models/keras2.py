@@ -117,6 +117,11 @@ def state(model: keras.Model) -> List[tf.Variable]:
     return model.weights
 
 
+def made_to_train(model: keras.Model) -> List[tf.Variable]:
+    """The weights that are trained or frozen; all others are state."""
+    return [variable for variable in model.weights if variable.trainable]
+
+
 def layers(model: keras.Model) -> List[keras.layers.Layer]:
     """All layers, also those inside layers; outer ones first."""
     return list(model._flatten_layers())

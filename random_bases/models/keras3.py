@@ -67,6 +67,11 @@ def state(model: keras.Model) -> List[keras.Variable]:
     return model.variables
 
 
+def made_to_train(model: keras.Model) -> List[keras.Variable]:
+    """The weights that are trained or frozen; all others are state."""
+    return [variable for layer in layers(model) for variable in layer._trainable_variables]
+
+
 def layers(model: keras.Model) -> List[keras.layers.Layer]:
     """All layers, also those inside layers; outer ones first."""
     return model._flatten_layers()

@@ -1,21 +1,16 @@
 """SubspaceModel: a Keras model of which only d coordinates train."""
 
-from typing import Any, Dict, List, Sequence, Union
+from typing import List, Sequence, Union
 
 import tensorflow as tf
 
-from random_bases import bases
+from random_bases import bases, compression
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
-from random_bases.keras_api import GENERATION, keras, register_serializable
+from random_bases.keras_api import keras, register_serializable
+from random_bases.models import backend
+from random_bases.models.parametrisation import Parametrisation
 from random_bases.models.traces import refuse_decorated_methods
-from random_bases.sampling.seeds import as_seed
-from random_bases.subspace import Subspace
-
-if GENERATION == "keras3":
-    from random_bases.models import keras3 as backend
-else:
-    from random_bases.models import keras2 as backend
 
 
 class Coordinates(keras.layers.Layer):
@@ -31,59 +26,6 @@ class Coordinates(keras.layers.Layer):
             name="coordinates", shape=(dimensions,), initializer="zeros", dtype="float32"
         )
         self.built = True
-
-
-class Parametrisation:
-    """theta = theta0 + P c: the weights of a model as a function of coordinates.
-
-    Not a layer, so that Keras does not take the model's weights for the `SubspaceModel`'s own.
-
-    Args:
-      model: a built Keras model; its trainable weights are theta0.
-      others: as for `SubspaceModel`.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        dimensions: int,
-        basis: Union[str, Basis],
-        compartments: Compartments,
-        allocation: Allocation,
-        seed: int,
-    ):
-        self.variables = list(_checked(model).trainable_variables)
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"seed={seed!r} must be an int.")
-        as_seed(seed)
-        self.seed = seed
-        self.basis = basis
-        self.compartments = compartments
-        self.allocation = allocation
-        self.subspace = Subspace(
-            [variable.shape for variable in self.variables],
-            dimensions,
-            basis,
-            compartments,
-            allocation,
-            [backend.path(variable) for variable in self.variables],
-        )
-
-    def theta(self, coordinates) -> List[tf.Tensor]:
-        """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
-        directions = self.subspace.expand(coordinates, self.seed)
-        theta0 = [backend.value(variable) for variable in self.variables]
-        return [start + tf.cast(direction, start.dtype) for start, direction in zip(theta0, directions)]
-
-    def get_config(self) -> Dict[str, Any]:
-        basis = self.basis
-        return {
-            "dimensions": self.subspace.dimensions,
-            "basis": basis if isinstance(basis, str) else bases.serialize(basis),
-            "compartments": self.compartments,
-            "allocation": self.allocation,
-            "seed": self.seed,
-        }
 
 
 @register_serializable
@@ -139,7 +81,9 @@ class SubspaceModel(keras.Model):
         seed: int = 0,
         name: str = "subspace_model",
     ):
-        parametrisation = Parametrisation(model, dimensions, basis, compartments, allocation, seed)
+        parametrisation = Parametrisation(
+            _checked(model).trainable_variables, dimensions, basis, compartments, allocation, seed
+        )
         # The wrapped model casts its inputs and weights itself. Its policy makes `compile` scale losses.
         super().__init__(name=name, dtype=model.dtype_policy, autocast=False)
         self._parametrisation = parametrisation
@@ -214,6 +158,25 @@ class SubspaceModel(keras.Model):
         for variable, new in zip(backend.state(self.model), backend.state(clone)):
             new.assign(trained.get(id(variable), backend.value(variable)))
         return clone
+
+    def export_compressed(self, path: str) -> int:
+        """Writes what `random_bases.load_compressed` needs to rebuild the trained model, in a few bytes.
+
+        That is the coordinates, float32; the seed, basis, compartments and allocation; non-trainable
+        state; and the hash of theta0, which is not in the file: a seeded initialisation gives it again.
+        Written to a temporary file beside `path` that then replaces it.
+
+        Args:
+          path: of the file.
+
+        Returns:
+          The file's size in bytes, which is also logged, beside that of the weights.
+
+        Raises:
+          ValueError: if the basis is of the "native" generator, whose samples depend on the device.
+          OSError: if the file cannot be written.
+        """
+        return compression.save(path, self._parametrisation, self.model, self.coordinates.numpy())
 
     def get_config(self):
         return {

@@ -16,6 +16,8 @@ def refuse_decorated_methods(layer) -> None:
       ValueError: naming the method.
     """
     for cls in type(layer).__mro__:
+        if cls.__module__.split(".")[0] in ("keras", "tf_keras", "tensorflow"):
+            continue  # the one there is in Keras gets the weights as arguments
         for name, attribute in vars(cls).items():
             if isinstance(attribute, tf.types.experimental.GenericFunction):
                 raise ValueError(f"{cls.__name__}.{name} is a tf.function, {_ADVICE}")

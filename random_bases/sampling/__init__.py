@@ -2,7 +2,7 @@
 
 from random_bases.sampling import counter, native
 from random_bases.sampling.distributions import DISTRIBUTIONS, Distribution, get_distribution
-from random_bases.sampling.seeds import as_seed, derive_key
+from random_bases.sampling.seeds import STREAM_VERSION, as_seed, derive_key
 
 GENERATORS = {"counter": counter, "native": native}
 
@@ -21,6 +21,7 @@ def get_generator(name: str):
 __all__ = [
     "DISTRIBUTIONS",
     "GENERATORS",
+    "STREAM_VERSION",
     "Distribution",
     "as_seed",
     "counter",

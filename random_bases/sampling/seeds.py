@@ -14,6 +14,9 @@ from random_bases.sampling.counter import threefry2x32
 
 Seed = Union[int, Sequence[int], np.ndarray, tf.Tensor]
 
+# Goes up whenever a seed comes to mean other samples or directions: files that hold seeds record it.
+STREAM_VERSION = 1
+
 # What a key is for. The numbers are part of the streams: never change or reuse one.
 SAMPLES = 0  # entries of dense directions
 SIGNS = 1  # the Hadamard basis's random signs before its first transform

@@ -1,0 +1,65 @@
+"""theta = theta0 + P c: the weights of a model as a function of coordinates."""
+
+from typing import Any, Dict, List, Sequence, Union
+
+import tensorflow as tf
+
+from random_bases import bases
+from random_bases.bases.basis import Basis
+from random_bases.compartments import Allocation, Compartments
+from random_bases.models import backend
+from random_bases.sampling.seeds import as_seed
+from random_bases.subspace import Subspace
+
+
+class Parametrisation:
+    """theta = theta0 + P c: the weights of a model as a function of coordinates.
+
+    Not a layer, so that Keras does not take the model's weights for the `SubspaceModel`'s own.
+
+    Args:
+      variables: weights of a model; their values are theta0.
+      others: as for `SubspaceModel`.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence,
+        dimensions: int,
+        basis: Union[str, Basis],
+        compartments: Compartments,
+        allocation: Allocation,
+        seed: int,
+    ):
+        self.variables = list(variables)
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed={seed!r} must be an int.")
+        as_seed(seed)
+        self.seed = seed
+        self.basis = basis
+        self.compartments = compartments
+        self.allocation = allocation
+        self.subspace = Subspace(
+            [variable.shape for variable in self.variables],
+            dimensions,
+            basis,
+            compartments,
+            allocation,
+            [backend.path(variable) for variable in self.variables],
+        )
+
+    def theta(self, coordinates) -> List[tf.Tensor]:
+        """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
+        directions = self.subspace.expand(coordinates, self.seed)
+        theta0 = [backend.value(variable) for variable in self.variables]
+        return [start + tf.cast(direction, start.dtype) for start, direction in zip(theta0, directions)]
+
+    def get_config(self) -> Dict[str, Any]:
+        basis = self.basis
+        return {
+            "dimensions": self.subspace.dimensions,
+            "basis": basis if isinstance(basis, str) else bases.serialize(basis),
+            "compartments": self.compartments,
+            "allocation": self.allocation,
+            "seed": self.seed,
+        }
