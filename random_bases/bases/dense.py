@@ -3,30 +3,32 @@
 Gressmann et al. 2020 (normal, uniform, Bernoulli) and Li et al. 2018 (normal, dense projection).
 """
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from random_bases.bases.basis import Basis
-from random_bases.sampling import derive_key, get_distribution, get_generator
+from random_bases.bases.tiles import layout
+from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import SAMPLES
 
 Tensor = tf.Tensor
+Tensors = Tuple[Tensor, ...]
 
-# Samples in a tile: 4 MB, so that a tile written by the generator is still in a cache when the
-# contraction reads it.
-TILE = 2**20
-# A tile of one row leaves the contraction a vector product, which compilers do badly.
-_LEAST_ROWS = 8
+TILE = 2**21
+# As many rows are taken together as fit the cores' own caches.
+_CACHED_BYTES = 2**20
+# A step of the loop over tiles costs as much time as this much of a tile.
+_STEP_BYTES = 2**16
 
 
 class DenseBasis(Basis):
     """n x d independent samples of mean 0 and variance 1, divided by sqrt(n).
 
     The samples exist a tile at a time (some directions, some elements), never as a whole: memory does
-    not grow with d. Where a few whole directions fit a tile, `sketch` generates them once for both of
-    its contractions; longer ones are generated twice.
+    not grow with d. Where whole directions fit a tile, `sketch` generates them once for both of its
+    contractions; longer ones are generated twice.
 
     Args:
       size: n.
@@ -34,8 +36,8 @@ class DenseBasis(Basis):
       distribution: a name in `random_bases.sampling.DISTRIBUTIONS`.
       generator: "counter" (the same samples everywhere) or "native" (the device's own generator:
         samples depend on device and tile).
-      tile: how many samples are generated at a time, at least 64. Results differ by rounding only
-        with "counter"; with "native" it chooses other samples.
+      tile: how many samples of a direction are generated at a time, at least 64. Results differ by
+        rounding only with "counter"; with "native" it chooses other samples.
       **options: of the distribution: `p` for "bernoulli".
 
     Raises:
@@ -54,12 +56,12 @@ class DenseBasis(Basis):
         super().__init__(size, dimensions)
         self.distribution = get_distribution(distribution, **options)
         self.generator = generator
-        self._generator = get_generator(generator)
+        self._layout = layout(self.distribution, generator)
         if isinstance(tile, bool) or not isinstance(tile, int) or tile < 64:
             raise ValueError(f"tile={tile!r} must be an int, at least 64.")
         self.tile = tile
         self._options = options
-        self._plan(tile)
+        self._plan()
 
     def get_config(self) -> Dict[str, Any]:
         config = super().get_config()
@@ -71,135 +73,144 @@ class DenseBasis(Basis):
         )
         return config
 
-    def _plan(self, tile: int) -> None:
+    def _plan(self) -> None:
         """Chooses the tiles: `_row_steps` x `_column_steps` tiles of `_rows` x `_columns` blocks."""
-        self._planes = self._generator.planes(self.distribution)
-        self._block = sum(self._planes)
-        blocks = -(-self.size // self._block)
-        least_rows = min(self.dimensions, _LEAST_ROWS)
-        most_columns = max(1, tile // (least_rows * self._block))
-        self._column_steps = -(-blocks // most_columns)
+        block = self._layout.block
+        blocks = -(-self.size // block)
+        self._column_steps = -(-blocks * block // self.tile)
         self._columns = -(-blocks // self._column_steps)
-        most_rows = max(1, tile // (self._columns * self._block))
-        self._row_steps = -(-self.dimensions // min(most_rows, self.dimensions))
-        self._rows = -(-self.dimensions // self._row_steps)
+        if self._columns > 64:
+            self._columns += -self._columns % 8  # whole vectors
+        row_bytes = self._columns * self._layout.block_bytes
+        most = min(self.dimensions, self._layout.most_rows, max(1, _CACHED_BYTES // row_bytes))
+        self._rows = min(range(1, most + 1), key=lambda rows: self._cost(rows, row_bytes))
+        self._row_steps = -(-self.dimensions // self._rows)
 
-    # Vectors are kept as one array [steps, p * columns] for each plane group: the order of a tile.
+    def _cost(self, rows: int, row_bytes: int) -> int:
+        """The bytes of all tiles of `rows` rows (compilers share them out by rows), and of their steps."""
+        even = rows + rows % 2 if rows > 1 else 1
+        return -(-self.dimensions // rows) * (even * row_bytes + _STEP_BYTES)
 
-    def _split(self, v: Tensor) -> List[Tensor]:
-        padded = self._column_steps * self._columns * self._block
-        v = tf.pad(v, [[0, padded - self.size]])
-        v = tf.transpose(tf.reshape(v, [self._column_steps, self._columns, self._block]), [0, 2, 1])
-        return [
-            tf.reshape(part, [self._column_steps, -1]) for part in tf.split(v, list(self._planes), axis=1)
-        ]
+    # Vectors of elements, as the layout holds them, with the column steps as leading axis.
 
-    def _join(self, parts: List[Tensor]) -> Tensor:
-        planes = [
-            tf.reshape(part, [self._column_steps, p, self._columns]) for part, p in zip(parts, self._planes)
-        ]
-        v = tf.transpose(tf.concat(planes, axis=1), [0, 2, 1])
-        return tf.reshape(v, [-1])[: self.size]
+    def _split(self, v: Tensor) -> Tensors:
+        columns = self._columns * self._layout.block
+        v = tf.pad(v, [[0, self._column_steps * columns - self.size]])
+        return self._layout.split(tf.reshape(v, [self._column_steps, columns]))
 
-    def _tile(self, key: Tensor, first: Tensor, row: Tensor, column: Tensor) -> List[Tensor]:
-        """The tile at (row, column), one matrix [rows, p * columns] for each plane group."""
-        groups = self._generator.tile(
-            self.distribution,
-            key,
-            first + row * self._rows,
-            self._rows,
-            column * self._columns,
-            self._columns,
-        )
-        return [tf.reshape(group, [self._rows, -1]) for group in groups]
+    def _join(self, sums: Sequence[Tensor]) -> Tensor:
+        return tf.reshape(self._layout.join(sums), [-1])[: self.size]
+
+    # Coordinates, a row for each row step, and back.
+
+    def _in_steps(self, c: Tensor) -> Tensor:
+        padded = tf.pad(c, [[0, self._row_steps * self._rows - self.dimensions]])
+        return tf.reshape(padded, [self._row_steps, self._rows])
+
+    def _in_line(self, c: Tensor) -> Tensor:
+        return tf.reshape(c, [-1])[: self.dimensions]
 
     def _scale(self, v: Tensor) -> Tensor:
         return v * np.float32(1.0 / np.sqrt(self.size))
 
-    def _rows_of(self, c: Tensor) -> Tensor:
-        padded = tf.pad(c, [[0, self._row_steps * self._rows - self.dimensions]])
-        return tf.reshape(padded, [self._row_steps, self._rows])
+    def _drawer(self, data: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Callable:
+        """The function (step, column, any tile) -> the tile there.
+
+        A tile is drawn by a loop of one round, because what a loop returns is in memory: else every use
+        would evaluate the generator again. A compiler that knew of the one round would remove the loop, so
+        the number is computed from `data`, any float32 tensor that no compiler knows; and the words
+        depend on the round, or they would be moved out of it.
+        """
+        key = derive_key(seed, draw, SAMPLES)
+        bits = tf.bitcast(tf.reshape(data, [-1])[0], tf.int32)
+        rounds = tf.cast(tf.not_equal(tf.bitwise.bitwise_or(bits, 1), 0), tf.int32)
+
+        def tile_at(step, column, tile):
+            def body(index, *_):
+                direction = first + step * self._rows
+                block = column * self._columns + index
+                return (index + 1, *self._layout.draw(key, direction, self._rows, block, self._columns))
+
+            return tuple(_repeat(rounds, body, *tile))
+
+        return tile_at
+
+    def _sweep(self, draw: Callable, column: Tensor, use: Callable, *state: Tensor) -> Tensors:
+        """use(step, tile, *state) -> state for the tiles of one column step, row by row."""
+
+        def body(step, tile, *state):
+            tile = draw(step, column, tile)
+            return (step + 1, tile, *use(step, tile, *state))
+
+        zeros = self._layout.zeros(self._rows, self._columns)
+        return _repeat(self._row_steps, body, zeros, *state)[1:]
 
     def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        key = derive_key(seed, draw, SAMPLES)
-        parts = self._split(v)
+        draw = self._drawer(v, seed, draw, first)
+        parts = self._split(self._scale(v))
 
-        def coordinates(row):
-            def add(column, c):
-                tile = self._tile(key, first, row, column)
-                return column + 1, c + _dot(tile, [part[column] for part in parts])
+        def add_column(column, c):
+            part = [part[column] for part in parts]
 
-            return _repeat(self._column_steps, add, tf.zeros([self._rows]))
+            def use(step, tile, c):
+                return (tf.tensor_scatter_nd_add(c, [[step]], [self._layout.dot(tile, part)]),)
 
-        c = _collect(self._row_steps, coordinates, [self._rows])
-        return self._scale(tf.reshape(c, [-1])[: self.dimensions])
+            return (column + 1, *self._sweep(draw, column, use, c))
+
+        zeros = self._in_steps(tf.zeros([self.dimensions]))
+        if self._column_steps == 1:
+            _, c = add_column(tf.constant(0), zeros)
+        else:
+            (c,) = _repeat(self._column_steps, add_column, zeros)
+        return self._in_line(c)
 
     def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        key = derive_key(seed, draw, SAMPLES)
-        rows = self._rows_of(c)
+        draw = self._drawer(c, seed, draw, first)
+        c = self._in_steps(c)
+        zeros = self._layout.sums(self._columns)
 
-        def elements(column):
-            def add(row, *out):
-                tile = self._tile(key, first, row, column)
-                return (row + 1, *_accumulate(out, tile, rows[row]))
+        def sums_of(column):
+            def use(step, tile, *sums):
+                return self._layout.add(sums, tile, c[step])
 
-            zeros = [tf.zeros([p * self._columns]) for p in self._planes]
-            out = _repeat(self._row_steps, add, *zeros)
-            return tf.concat(tf.nest.flatten(out), axis=0)
+            return self._sweep(draw, column, use, *zeros)
 
-        out = _collect(self._column_steps, elements, [self._block * self._columns])
-        sizes = [p * self._columns for p in self._planes]
-        return self._scale(self._join(tf.split(out, sizes, axis=1)))
+        if self._column_steps == 1:
+            return self._scale(self._join([part[tf.newaxis] for part in sums_of(tf.constant(0))]))
+
+        def write(column, *arrays):
+            return (column + 1, *(array.write(column, part) for array, part in zip(arrays, sums_of(column))))
+
+        arrays = [
+            tf.TensorArray(part.dtype, size=self._column_steps, element_shape=part.shape) for part in zeros
+        ]
+        arrays = _repeat(self._column_steps, write, *arrays)
+        return self._scale(self._join([array.stack() for array in arrays]))
 
     def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
         if self._column_steps > 1:
             return super().trace_sketch(v, seed, draw, first)
-        key = derive_key(seed, draw, SAMPLES)
+        draw = self._drawer(v, seed, draw, first)
         parts = [part[0] for part in self._split(self._scale(v))]
-        # Rows beyond d, if the last block has some, must not reach P c.
-        used = self._rows_of(tf.ones([self.dimensions]))
+        rows = np.arange(self._rows, dtype=np.int32)
 
-        def add(row, collected, *out):
-            tile = self._tile(key, first, row, tf.constant(0))
-            c = _dot(tile, parts) * used[row]
-            return (row + 1, collected.write(row, c), *_accumulate(out, tile, c))
+        def use(step, tile, c, *sums):
+            new = self._layout.dot(tile, parts)
+            # Directions beyond d, if the last tile has some, must not reach P c.
+            new = tf.where(step * self._rows + rows < self.dimensions, new, 0.0)
+            return (tf.tensor_scatter_nd_add(c, [[step]], [new]), *self._layout.add(sums, tile, new))
 
-        collected = _array(self._row_steps, [self._rows])
-        zeros = [tf.zeros_like(part) for part in parts]
-        collected, *out = _repeat(self._row_steps, add, collected, *zeros)
-        c = tf.reshape(collected.stack(), [-1])[: self.dimensions]
-        return c, self._scale(self._join([part[tf.newaxis] for part in out]))
+        state = self._in_steps(tf.zeros([self.dimensions])), *self._layout.sums(self._columns)
+        c, *sums = self._sweep(draw, tf.constant(0), use, *state)
+        return self._in_line(c), self._scale(self._join([part[tf.newaxis] for part in sums]))
 
 
-def _dot(tile: List[Tensor], parts: List[Tensor]) -> Tensor:
-    return tf.add_n([tf.linalg.matvec(group, part) for group, part in zip(tile, parts)])
-
-
-def _accumulate(out, tile: List[Tensor], c: Tensor) -> List[Tensor]:
-    return [o + tf.linalg.matvec(group, c, transpose_a=True) for o, group in zip(out, tile)]
-
-
-def _array(steps: int, shape) -> tf.TensorArray:
-    return tf.TensorArray(tf.float32, size=steps, element_shape=shape)
-
-
-def _repeat(steps: int, body, *state):
+def _repeat(steps, body: Callable, *state):
     """body(step, *state) -> (step + 1, *state), `steps` times; returns the state."""
     _, *state = tf.while_loop(
         lambda step, *_: step < steps,
         body,
         (tf.constant(0), *state),
         parallel_iterations=1,
-        maximum_iterations=steps,
     )
-    return state[0] if len(state) == 1 else state
-
-
-def _collect(steps: int, function, shape) -> Tensor:
-    """The stacked results of function(step) for each step: [steps, *shape]."""
-    collected = _repeat(
-        steps,
-        lambda step, array: (step + 1, array.write(step, function(step))),
-        _array(steps, shape),
-    )
-    return collected.stack()
+    return state

@@ -32,11 +32,11 @@ def threefry2x32(key: tf.Tensor, counter: Words, rounds: int = ROUNDS) -> Words:
 
     Args:
       key: int32 [2], or a pair of int32 tensors that broadcast with the counter.
-      counter: a pair of int32 tensors of one shape.
+      counter: a pair of int32 tensors that broadcast.
       rounds: 13 (passes BigCrush) or 20 (the authors' safety margin).
 
     Returns:
-      A pair of int32 tensors of the counter's shape.
+      A pair of int32 tensors of the broadcast shape.
 
     Raises:
       ValueError: if `rounds` is neither 13 nor 20.
@@ -62,9 +62,8 @@ def words(key: tf.Tensor, direction: tf.Tensor, rows: int, block: tf.Tensor, blo
     Returns:
       Two int32 tensors of shape [rows, blocks].
     """
-    shape = [rows, blocks]
-    directions = tf.broadcast_to((direction + tf.range(rows))[:, tf.newaxis], shape)
-    numbers = tf.broadcast_to((block + tf.range(blocks))[tf.newaxis, :], shape)
+    directions = (direction + tf.range(rows))[:, tf.newaxis]
+    numbers = (block + tf.range(blocks))[tf.newaxis, :]
     return threefry2x32(key, (directions, numbers))
 
 

@@ -1,0 +1,147 @@
+"""How a tile of samples is held between its two uses, and what is computed with it.
+
+A tile is `rows` directions by `blocks` blocks of elements. XLA gives each output of a program a kernel
+of its own, and would evaluate the generator again in every kernel that needs a sample. So a tile is
+held in memory, small enough for a cache, in a form whose every word is evaluated once: two samples
+of one pair of words as one complex number, or signs as the words themselves, 32 to a word.
+"""
+
+from typing import Tuple
+
+import tensorflow as tf
+
+from random_bases.sampling import counter, get_generator
+from random_bases.sampling.distributions import Distribution
+
+Tensor = tf.Tensor
+Tensors = Tuple[Tensor, ...]
+
+# How many planes or rows are summed by one loop: few enough for a compiler to unroll it, which lets it
+# vectorise the loop around it.
+_UNROLLED = 8
+# Partial sums of a row, added before the sum over the row: independent of each other, hence vectorised.
+_PARTS = 8
+
+
+class Planes:
+    """Samples in planes: position p of all blocks together, as the generators return them.
+
+    Vectors of elements are held as one float32 tensor [..., p, blocks] for each plane group.
+    """
+
+    most_rows = _UNROLLED
+
+    def __init__(self, distribution: Distribution, generator: str):
+        self._distribution = distribution
+        self._generator = get_generator(generator)
+        self._planes = self._generator.planes(distribution)
+        self._words = generator == "counter"
+        self.block = sum(self._planes)
+        self.block_bytes = 8 if self._words else 4 * self.block
+
+    def draw(self, key: Tensor, direction: Tensor, rows: int, block: Tensor, blocks: int) -> Tensors:
+        """The tile: words, or samples where the generator has no words."""
+        generate = counter.words if self._words else self._samples
+        return tuple(generate(key, direction, rows, block, blocks))
+
+    def _samples(self, *where) -> Tensors:
+        return self._generator.tile(self._distribution, *where)
+
+    def zeros(self, rows: int, blocks: int) -> Tensors:
+        """Something of a tile's shape."""
+        if self._words:
+            return (tf.zeros([rows, blocks], tf.int32),) * 2
+        return tuple(tf.zeros([rows, p, blocks]) for p in self._planes)
+
+    def sums(self, blocks: int) -> Tensors:
+        """Zeros to add to."""
+        return tuple(tf.zeros([p, blocks]) for p in self._planes)
+
+    def _groups(self, tile: Tensors) -> Tensors:
+        return self._distribution.from_words(*tile) if self._words else tile
+
+    def split(self, v: Tensor) -> Tensors:
+        """[..., blocks * block] to planes."""
+        v = tf.reshape(v, [*v.shape[:-1], -1, self.block])
+        axes = [*range(v.shape.rank - 2), v.shape.rank - 1, v.shape.rank - 2]
+        return tuple(tf.split(tf.transpose(v, axes), list(self._planes), axis=-2))
+
+    def join(self, planes: Tensors) -> Tensor:
+        """The inverse of `split`."""
+        v = tf.concat(planes, axis=-2)
+        axes = [*range(v.shape.rank - 2), v.shape.rank - 1, v.shape.rank - 2]
+        v = tf.transpose(v, axes)
+        return tf.reshape(v, [*v.shape[:-2], -1])
+
+    def dot(self, tile: Tensors, v: Tensors) -> Tensor:
+        """The tile's rows times `v`: float32 [rows]."""
+        sums = []
+        for group, planes in zip(self._groups(tile), v):
+            for start in range(0, group.shape[1], _UNROLLED):
+                end = start + _UNROLLED
+                sums.append(tf.reduce_sum(group[:, start:end] * planes[start:end], axis=1))
+        return _sum_rows(tf.add_n(sums))
+
+    def add(self, sums: Tensors, tile: Tensors, c: Tensor) -> Tensors:
+        """Sums + c times the tile's rows."""
+        weights = c[:, tf.newaxis, tf.newaxis]
+        return tuple(
+            planes + tf.reduce_sum(group * weights, axis=0) for planes, group in zip(sums, self._groups(tile))
+        )
+
+
+class Pairs:
+    """Two samples to a block, of the counter generator, as the parts of a complex number.
+
+    Vectors of elements are held as one complex64 tensor [..., blocks].
+    """
+
+    block = 2
+    block_bytes = 8
+    most_rows = 32
+
+    def __init__(self, distribution: Distribution):
+        self._distribution = distribution
+
+    def draw(self, key: Tensor, direction: Tensor, rows: int, block: Tensor, blocks: int) -> Tensors:
+        real, imag = counter.tile(self._distribution, key, direction, rows, block, blocks)
+        return (tf.complex(real[:, 0], imag[:, 0]),)
+
+    def zeros(self, rows: int, blocks: int) -> Tensors:
+        return (tf.zeros([rows, blocks], tf.complex64),)
+
+    def sums(self, blocks: int) -> Tensors:
+        return (tf.zeros([blocks], tf.complex64),)
+
+    def split(self, v: Tensor) -> Tensors:
+        v = tf.reshape(v, [*v.shape[:-1], -1, 2])
+        return (tf.complex(v[..., 0], v[..., 1]),)
+
+    def join(self, planes: Tensors) -> Tensor:
+        (v,) = planes
+        v = tf.stack([tf.math.real(v), tf.math.imag(v)], axis=-1)
+        return tf.reshape(v, [*v.shape[:-2], -1])
+
+    def dot(self, tile: Tensors, v: Tensors) -> Tensor:
+        (tile,), (v,) = tile, v
+        return _sum_rows(tf.math.real(tile) * tf.math.real(v) + tf.math.imag(tile) * tf.math.imag(v))
+
+    def add(self, sums: Tensors, tile: Tensors, c: Tensor) -> Tensors:
+        (tile,), (total,) = tile, sums
+        weights = c[:, tf.newaxis]
+        real = tf.reduce_sum(tf.math.real(tile) * weights, axis=0)
+        imag = tf.reduce_sum(tf.math.imag(tile) * weights, axis=0)
+        return (total + tf.complex(real, imag),)
+
+
+def layout(distribution: Distribution, generator: str):
+    """The way to hold samples of `distribution` from `generator`."""
+    if generator == "counter" and distribution.planes == (1, 1):
+        return Pairs(distribution)
+    return Planes(distribution, generator)
+
+
+def _sum_rows(terms: Tensor) -> Tensor:
+    if terms.shape[1] % _PARTS == 0:
+        terms = tf.add_n(tf.split(terms, _PARTS, axis=1))
+    return tf.reduce_sum(terms, axis=1)
