@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from random_bases import bases, sampling
+from random_bases import bases, layers, sampling
 from random_bases.compression import load_compressed
 from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
@@ -13,6 +13,7 @@ __all__ = [
     "Subspace",
     "SubspaceModel",
     "bases",
+    "layers",
     "load_compressed",
     "sampling",
     "__version__",

@@ -85,3 +85,9 @@ def build_optimizer(optimizer, variables) -> None:
         optimizer._create_all_weights(variables)
     else:
         optimizer.build(variables)
+
+
+def add_float32_weight(layer, **arguments):
+    """`layer.add_weight` of a float32 weight that reads as float32 under every dtype policy."""
+    name = "autocast" if GENERATION == "keras3" else "experimental_autocast"
+    return layer.add_weight(dtype="float32", **{name: False}, **arguments)
