@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -41,9 +41,17 @@ class Substitution:
             del variable.__dict__["_substitute"]
         self._restore = []
 
-    def losses_of(self, model: keras.Model) -> List[tf.Tensor]:
-        """What `model`, called inside, has added as losses, and its regularisers of the tensors."""
-        return model.losses
+    def call(self, model: keras.Model, inputs) -> Tuple[Any, List[tf.Tensor]]:
+        """What `model`, called inside, returns; the losses it has added and its regularisers."""
+        # While a SavedModel is written, a traced function stands for `call`: with theta0 in it.
+        traced = vars(model).get("call")
+        if not hasattr(traced, "_tf_decorator"):
+            return model(inputs), model.losses
+        del model.__dict__["call"]
+        try:
+            return model(inputs), model.losses
+        finally:
+            model.__dict__["call"] = traced
 
 
 def _component(variable: tf.Variable) -> tf.Variable:

@@ -1,6 +1,6 @@
 """What `SubspaceModel` needs of Keras 3."""
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -44,12 +44,12 @@ class Substitution(keras.StatelessScope):
         else:
             variable._direct_assign(value)
 
-    def losses_of(self, model: keras.Model) -> List[tf.Tensor]:
-        """What `model`, called inside, has added as losses, and its regularisers of the tensors."""
+    def call(self, model: keras.Model, inputs) -> Tuple[Any, List[tf.Tensor]]:
+        """What `model`, called inside, returns; the losses it has added and its regularisers."""
+        outputs = model(inputs)
         # Not `model.losses`: it tells layers' losses apart by ids of tensors that may be used again.
-        del model
         regularised = [v.regularizer(value) for v, value in self._pairs if v.regularizer is not None]
-        return [*self.losses, *regularised]
+        return outputs, [*self.losses, *regularised]
 
 
 def path(variable: keras.Variable) -> str:

@@ -41,8 +41,8 @@ class SubspaceModel(keras.Model):
     averages, seed generators) is the wrapped model's own and is updated in training; its trainable
     weights stay theta0. Regularisers see theta. What is frozen when it is wrapped stays as it is.
 
-    On Keras 2.6 a SavedModel or weights (`save_weights`) can be saved, .h5 files of whole models cannot:
-    no subclass of `keras.Model` can be.
+    Keras 3 and tf-keras save it as .keras, Keras 2 as a SavedModel (which leaves out Adam's moments, for
+    any model), all save weights as .h5; whole models as .h5 are for Functional and Sequential ones only.
 
     Not supported: as a layer of another model; models that read their weights in a `tf.function` of
     their own, or in a recomputed (rematerialised) part.
@@ -110,8 +110,7 @@ class SubspaceModel(keras.Model):
         del training  # the wrapped model finds it in the call's context
         theta = self._parametrisation.theta(backend.value(self.coordinates))
         with backend.Substitution(self._parametrisation.variables, theta) as substitution:
-            outputs = self.model(inputs)
-            losses = substitution.losses_of(self.model)
+            outputs, losses = substitution.call(self.model, inputs)
         self._set_losses(losses)
         return outputs
 
