@@ -17,10 +17,12 @@ PER_BLOCK = {
     "uniform": 2,
     "rademacher": 64,
     "bernoulli": 2,
+    "sparse": 2,
     "uniform-2020": 2,
     "bernoulli-2020": 64,
 }
 MEAN = {name: -0.5 if name == "bernoulli-2020" else 0.0 for name in PER_BLOCK}
+DENSITY = 1 / 3  # of "sparse"
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 
 
@@ -69,6 +71,12 @@ def block_samples(distribution, x0, x1, p=0.5):
         samples = [np.sqrt(3) * word / 2**31 for word in signed]
     elif distribution == "uniform-2020":
         samples = [word / 2**31 for word in signed]
+    elif distribution == "sparse":
+        kept = [(word & np.uint32(2**31 - 1)) < round(DENSITY * 2**31) for word in (x0, x1)]
+        samples = [
+            np.where(keep, np.where(word < 0, -1, 1), 0) / np.sqrt(DENSITY)
+            for keep, word in zip(kept, signed)
+        ]
     elif distribution == "bernoulli":
         high, low = np.sqrt((1 - p) / p), -np.sqrt(p / (1 - p))
         samples = [np.where(word + 2**31 < p * 2**32, high, low) for word in signed]
@@ -100,6 +108,8 @@ def central_moment(distribution, k, p=0.5):
     if distribution.startswith("uniform"):
         half_width = np.sqrt(3) if distribution == "uniform" else 1.0
         return 0.0 if k % 2 else half_width**k / (k + 1)
+    if distribution == "sparse":
+        return 0.0 if k % 2 else DENSITY ** (1 - k / 2)
     return p * ((1 - p) / p) ** (k / 2) + (1 - p) * (-1) ** k * (p / (1 - p)) ** (k / 2)
 
 

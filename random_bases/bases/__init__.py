@@ -4,13 +4,18 @@ from typing import Any, Dict, List, Union
 
 from random_bases.bases.basis import Basis
 from random_bases.bases.dense import DenseBasis
+from random_bases.bases.fastfood import FastfoodBasis
 from random_bases.bases.hadamard import HadamardBasis
+from random_bases.bases.sparse import SparseBasis
 from random_bases.sampling import DISTRIBUTIONS
+
+# Those that are more than a distribution's name.
+_CLASSES = {"fastfood": FastfoodBasis, "hadamard": HadamardBasis, "sparse": SparseBasis}
 
 
 def names() -> List[str]:
     """The names that `basis=` accepts."""
-    return sorted([*DISTRIBUTIONS, "hadamard"])
+    return sorted({*DISTRIBUTIONS, *_CLASSES})
 
 
 def get(basis: Union[str, Basis], size: int, dimensions: int, **options) -> Basis:
@@ -18,11 +23,12 @@ def get(basis: Union[str, Basis], size: int, dimensions: int, **options) -> Basi
 
     Args:
       basis: a distribution's name ("normal", "uniform", "rademacher", "bernoulli", "uniform-2020",
-        "bernoulli-2020") for dense directions; "hadamard" for orthonormal ones; or a `Basis`, which is
-        taken as a pattern: the same kind with the same options, of this size.
+        "bernoulli-2020") for dense directions; "sparse" for mostly zero ones; "hadamard" for orthonormal
+        ones; "fastfood" for nearly normal ones of unit length; or a `Basis`, which is taken as a pattern:
+        the same kind with the same options, of this size.
       size: n, the number of elements of a direction.
       dimensions: d, the number of directions.
-      **options: further arguments of `DenseBasis` or `HadamardBasis`.
+      **options: further arguments of the basis's class.
 
     Raises:
       TypeError: if `basis` is neither a string nor a `Basis`, or an option does not exist.
@@ -37,8 +43,8 @@ def get(basis: Union[str, Basis], size: int, dimensions: int, **options) -> Basi
         return type(basis)(**config)
     if not isinstance(basis, str):
         raise TypeError(f"basis={basis!r} must be a name or a Basis; names: {names()}.")
-    if basis == "hadamard":
-        return HadamardBasis(size, dimensions, **options)
+    if basis in _CLASSES:
+        return _CLASSES[basis](size, dimensions, **options)
     if basis in DISTRIBUTIONS:
         return DenseBasis(size, dimensions, distribution=basis, **options)
     raise ValueError(f"basis={basis!r} is unknown; allowed: {names()}, or a Basis.")
@@ -55,11 +61,21 @@ def deserialize(description: Dict[str, Any]) -> Basis:
     Raises:
       ValueError: if the description names no basis of this package.
     """
-    classes = {basis.__name__: basis for basis in (DenseBasis, HadamardBasis)}
+    classes = {basis.__name__: basis for basis in (DenseBasis, *_CLASSES.values())}
     name = description.get("class_name")
     if name not in classes:
         raise ValueError(f"class_name={name!r} is no basis; allowed: {sorted(classes)}.")
     return classes[name](**description["config"])
 
 
-__all__ = ["Basis", "DenseBasis", "HadamardBasis", "deserialize", "get", "names", "serialize"]
+__all__ = [
+    "Basis",
+    "DenseBasis",
+    "FastfoodBasis",
+    "HadamardBasis",
+    "SparseBasis",
+    "deserialize",
+    "get",
+    "names",
+    "serialize",
+]

@@ -88,28 +88,28 @@ class _Overlapping:
 
     def draw(self, seed: Tensor, draw: Tensor, first: Tensor) -> Drawn:
         return self.Drawn(
-            _signs(derive_key(seed, draw, SIGNS), first, self.size),
-            _signs(derive_key(seed, draw, SIGNS_BETWEEN), first, self.length),
-            _choose(derive_key(seed, draw, OUTPUTS), first, self.size, self.dimensions),
+            random_signs(derive_key(seed, draw, SIGNS), first, self.size),
+            random_signs(derive_key(seed, draw, SIGNS_BETWEEN), first, self.length),
+            choose(derive_key(seed, draw, OUTPUTS), first, self.size, self.dimensions),
         )
 
     def project(self, v: Tensor, drawn: Drawn) -> Tensor:
         v = self._first(v * drawn.signs)
         if self.rest:
-            last = _walsh_hadamard(v[self.rest :] * drawn.signs_between)
+            last = walsh_hadamard(v[self.rest :] * drawn.signs_between)
             v = tf.concat([v[: self.rest], last], axis=0)
         return tf.gather(v, drawn.outputs)
 
     def expand(self, c: Tensor, drawn: Drawn) -> Tensor:
         v = tf.scatter_nd(drawn.outputs[:, tf.newaxis], c, [self.size])
         if self.rest:
-            last = _walsh_hadamard(v[self.rest :]) * drawn.signs_between
+            last = walsh_hadamard(v[self.rest :]) * drawn.signs_between
             v = tf.concat([v[: self.rest], last], axis=0)
         return self._first(v) * drawn.signs
 
     def _first(self, v: Tensor) -> Tensor:
         """The first transform, symmetric as it is."""
-        return tf.concat([_walsh_hadamard(v[: self.length]), v[self.length :]], axis=0)
+        return tf.concat([walsh_hadamard(v[: self.length]), v[self.length :]], axis=0)
 
 
 class _ProductSet:
@@ -131,10 +131,10 @@ class _ProductSet:
 
     def draw(self, seed: Tensor, draw: Tensor, first: Tensor) -> Drawn:
         offset, _ = counter.words(derive_key(seed, draw, OFFSET), first, 1, tf.constant(0), 1)
-        rows = _choose(derive_key(seed, draw, ROWS), first, self.height, self.rows)
-        columns = _choose(derive_key(seed, draw, COLUMNS), first, self.breadth, self.columns)
+        rows = choose(derive_key(seed, draw, ROWS), first, self.height, self.rows)
+        columns = choose(derive_key(seed, draw, COLUMNS), first, self.breadth, self.columns)
         return self.Drawn(
-            _signs(derive_key(seed, draw, SIGNS), first, self.height * self.breadth),
+            random_signs(derive_key(seed, draw, SIGNS), first, self.height * self.breadth),
             tf.math.floormod(offset[0, 0], self.size),
             _cosine_rows(rows, self.height),
             _hadamard_rows(columns, self.breadth),
@@ -156,14 +156,14 @@ class _ProductSet:
         return tf.roll(v, drawn.offset, axis=0)
 
 
-def _signs(key: Tensor, first: Tensor, size: int) -> Tensor:
+def random_signs(key: Tensor, first: Tensor, size: int) -> Tensor:
     """`size` random signs; a block's 64 lie as far apart as there are blocks: no transposition."""
     rademacher = get_distribution("rademacher")
     groups = counter.tile(rademacher, key, first, 1, tf.constant(0), -(-size // rademacher.block))
     return tf.reshape(tf.concat(groups, axis=1), [-1])[:size]
 
 
-def _walsh_hadamard(v: Tensor) -> Tensor:
+def walsh_hadamard(v: Tensor) -> Tensor:
     """The orthonormal Walsh-Hadamard transform of 2^k elements; it is its own inverse."""
     length = v.shape[0]
     bits = length.bit_length() - 1
@@ -206,7 +206,7 @@ def _cosine_rows(rows: Tensor, length: int) -> Tensor:
     return cosines * scale[:, tf.newaxis]
 
 
-def _choose(key: Tensor, first: Tensor, size: int, number: int) -> Tensor:
+def choose(key: Tensor, first: Tensor, size: int, number: int) -> Tensor:
     """`number` distinct values of 0 .. size - 1 in random order, each with the same probability.
 
     They are the first values of a permutation: a random rotation, then rounds of the swap-or-not

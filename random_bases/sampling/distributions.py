@@ -189,6 +189,36 @@ def bernoulli(p: float = 0.5) -> Distribution:
     return Distribution("bernoulli", 0.0, 1.0, (1, 1), from_words, from_native)
 
 
+def sparse(density: float = 1 / 3) -> Distribution:
+    """+-sqrt(1/density) with probability density/2 each, else 0 (Achlioptas 2003: density = 1/3).
+
+    A word's sign bit is the sign, its other 31 bits say whether the sample is zero.
+
+    Args:
+      density: probability of a sample that is not zero, resolved to 2**-31.
+
+    Raises:
+      ValueError: unless 0 < density <= 1 (within the resolution).
+    """
+    if isinstance(density, bool) or not isinstance(density, (int, float)) or not 2.0**-31 <= density <= 1:
+        raise ValueError(f"density={density!r} must be a number with 0 < density <= 1.")
+    size = np.float32(math.sqrt(1 / density))
+    largest = round(density * 2**31) - 1
+
+    def from_word(word):
+        signed = tf.bitwise.bitwise_or(_and(word, _SIGN_BIT), tf.bitcast(tf.constant(size), tf.int32))
+        return tf.where(_and(word, 0x7FFFFFFF) <= largest, tf.bitcast(signed, tf.float32), 0.0)
+
+    def from_words(x0, x1):
+        return tuple(from_word(x)[:, tf.newaxis, :] for x in (x0, x1))
+
+    def from_native(shape, seed):
+        uniform = tf.random.stateless_uniform(shape, seed)
+        return tf.where(uniform < density, tf.where(uniform < density / 2, size, -size), 0.0)
+
+    return Distribution("sparse", 0.0, 1.0, (1, 1), from_words, from_native)
+
+
 DISTRIBUTIONS: Dict[str, Distribution] = {
     distribution.name: distribution
     for distribution in (
@@ -203,6 +233,7 @@ DISTRIBUTIONS: Dict[str, Distribution] = {
         ),
         Distribution("rademacher", 0.0, 1.0, (32, 32), _rademacher_from_words, _rademacher_native),
         bernoulli(),
+        sparse(),
         # Uniform on [-1, 1], as the 2020 code has it.
         Distribution("uniform-2020", 0.0, 1.0 / 3.0, (1, 1), _uniform_from_words(1.0), _uniform_native(1.0)),
         # -1.5 or 0.5, as the 2020 code's "Bernoulli-0.5" has it.
@@ -223,7 +254,7 @@ def get_distribution(name: str, **options) -> Distribution:
 
     Args:
       name: a key of `DISTRIBUTIONS`.
-      **options: `p` for "bernoulli"; none for the others.
+      **options: `p` for "bernoulli", `density` for "sparse"; none for the others.
 
     Raises:
       ValueError: for an unknown name.
@@ -233,6 +264,8 @@ def get_distribution(name: str, **options) -> Distribution:
         raise ValueError(f"distribution={name!r} is unknown; allowed: {sorted(DISTRIBUTIONS)}.")
     if name == "bernoulli":
         return bernoulli(**options)
+    if name == "sparse":
+        return sparse(**options)
     if options:
         raise TypeError(f"distribution {name!r} has no options, got {sorted(options)}.")
     return DISTRIBUTIONS[name]

@@ -25,6 +25,10 @@ OUTPUTS = 3  # ... and the permutation that draws its outputs
 OFFSET = 4  # where its window on the elements begins, if it has few directions
 ROWS = 5  # ... and the permutations that draw the rows
 COLUMNS = 6  # ... and columns of its outputs
+FASTFOOD_SIGNS = 7  # the Fastfood basis's random signs before its first transform
+FASTFOOD_PERMUTATION = 8  # ... its permutation
+FASTFOOD_NORMALS = 9  # ... its diagonal of normals
+FASTFOOD_BETWEEN = 10  # ... and the random signs between its last two transforms
 
 
 def as_seed(seed: Seed) -> tf.Tensor:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from random_bases import bases
-from random_bases.bases import Basis, DenseBasis, HadamardBasis
+from random_bases.bases import Basis, DenseBasis, FastfoodBasis, HadamardBasis, SparseBasis
 from tests.dense_reference import PER_BLOCK, dense, eagerly
 
 SIZE, DIMENSIONS, FEW = 50, 6, 3
@@ -19,8 +19,8 @@ ADDRESS = (7, 3, 11)
 # The Hadamard basis has two kinds, for many directions and for few.
 @pytest.fixture(
     scope="module",
-    params=[("normal", DIMENSIONS), ("hadamard", DIMENSIONS), ("hadamard", FEW)],
-    ids=["normal", "hadamard", "hadamard, few"],
+    params=[("normal", DIMENSIONS), ("hadamard", DIMENSIONS), ("hadamard", FEW), ("fastfood", DIMENSIONS)],
+    ids=["normal", "hadamard", "hadamard, few", "fastfood"],
 )
 def basis(request):
     """One object for all tests, whose three programs are compiled once."""
@@ -72,7 +72,7 @@ def test_all_methods_are_linear(basis):
 
 @settings(max_examples=25)
 @given(
-    name=st.sampled_from([*PER_BLOCK, "hadamard"]),
+    name=st.sampled_from([*PER_BLOCK, "hadamard", "fastfood"]),
     size=st.integers(1, 80),
     fraction=st.floats(0, 1),
     seed=st.integers(0, 2**64 - 1),
@@ -284,7 +284,7 @@ def test_first_and_second_derivatives_inside_a_users_function(compiled):
 # --- Errors ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["normal", "hadamard"])
+@pytest.mark.parametrize("kind", ["normal", "sparse", "hadamard", "fastfood"])
 @pytest.mark.parametrize(
     ("size", "dimensions", "error", "match"),
     [
@@ -342,7 +342,7 @@ def test_a_seed_that_is_none_is_refused(basis):
 
 
 def test_names_are_those_that_get_accepts():
-    assert bases.names() == sorted([*PER_BLOCK, "hadamard"])
+    assert bases.names() == sorted([*PER_BLOCK, "hadamard", "fastfood"])
     for name in bases.names():
         basis = bases.get(name, size=9, dimensions=2)
         assert (basis.size, basis.dimensions) == (9, 2)
@@ -358,6 +358,12 @@ def test_names_are_those_that_get_accepts():
         (DenseBasis, {}, TypeError, "basis="),
         ("normal", {"width": 3}, TypeError, "width"),
         ("hadamard", {"tile": 64}, TypeError, "tile"),
+        ("fastfood", {"tile": 64}, TypeError, "tile"),
+        ("sparse", {"p": 0.5}, TypeError, "p"),
+        ("sparse", {"density": 0.0}, ValueError, "density=0.0"),
+        ("sparse", {"density": 1.5}, ValueError, "density=1.5"),
+        ("sparse", {"density": True}, ValueError, "density=True"),
+        ("sparse", {"density": "li"}, ValueError, "density='li'"),
         ("hadamard", {"generator": "native"}, TypeError, "generator"),
     ],
 )
@@ -371,6 +377,8 @@ EXAMPLES = [
     DenseBasis(20, 3, "bernoulli", tile=128, p=0.25),
     DenseBasis(20, 3, "uniform", generator="native"),
     HadamardBasis(20, 3),
+    SparseBasis(20, 3, density="sqrt", tile=128),
+    FastfoodBasis(20, 3),
 ]
 
 

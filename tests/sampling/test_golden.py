@@ -38,6 +38,13 @@ HADAMARD = [
     (1000, 100, 2020, 17, 250),
     (1000, 20, 2**64 - 1, 2**31 - 1, 2**31 - 1),
 ]
+# (size, dimensions, seed, draw, first)
+FASTFOOD = [
+    (1, 1, 0, 0, 0),
+    (64, 64, 1, 2, 3),
+    (1000, 100, 2020, 17, 250),
+    (101, 7, 2**64 - 1, 2**31 - 1, 2**31 - 1),
+]
 WORDS, ELEMENTS = 24, 10
 
 
@@ -59,10 +66,10 @@ def samples(distribution, seed, draw, direction, element):
     return tf.reshape(ordered, [-1])[:ELEMENTS].numpy().astype(float).tolist()
 
 
-def hadamard(size, dimensions, seed, draw, first):
+def sketch(name, size, dimensions, seed, draw, first):
     v = ((np.arange(size) * 37 % 101 - 50) / 50).astype(np.float32)
-    c, sketch = bases.get("hadamard", size, dimensions).sketch(v, seed, draw, first)
-    return {"c": c.numpy().astype(float).tolist(), "sketch": sketch[:50].numpy().astype(float).tolist()}
+    c, moved = bases.get(name, size, dimensions).sketch(v, seed, draw, first)
+    return {"c": c.numpy().astype(float).tolist(), "sketch": moved[:50].numpy().astype(float).tolist()}
 
 
 def compute():
@@ -73,7 +80,8 @@ def compute():
                 name: {str(address): samples(distribution, *address) for address in ADDRESSES}
                 for name, distribution in DISTRIBUTIONS.items()
             },
-            "hadamard": {str(case): hadamard(*case) for case in HADAMARD},
+            "hadamard": {str(case): sketch("hadamard", *case) for case in HADAMARD},
+            "fastfood": {str(case): sketch("fastfood", *case) for case in FASTFOOD},
         }
 
 
@@ -105,8 +113,9 @@ def test_samples_are_what_they_were(now, golden, name):
         np.testing.assert_allclose(now["samples"][name][address], expected, rtol=0, atol=tolerance)
 
 
-def test_the_hadamard_basis_is_what_it_was(now, golden):
-    assert now["hadamard"].keys() == golden["hadamard"].keys()
-    for case, expected in golden["hadamard"].items():
+@pytest.mark.parametrize("name", ["hadamard", "fastfood"])
+def test_a_fast_basis_is_what_it_was(now, golden, name):
+    assert now[name].keys() == golden[name].keys()
+    for case, expected in golden[name].items():
         for part, values in expected.items():
-            np.testing.assert_allclose(now["hadamard"][case][part], values, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(now[name][case][part], values, rtol=0, atol=1e-5)

@@ -1,0 +1,105 @@
+"""Fastfood: directions like normal ones in O(n log n) time and O(n) memory.
+
+Le, Sarlos and Smola 2013, "Fastfood: approximating kernel expansions in loglinear time", as used by Li
+et al. 2018, arXiv:1804.08838 (section S7), to train in subspaces of large networks.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from random_bases.bases.basis import Basis
+from random_bases.bases.hadamard import choose, random_signs, walsh_hadamard
+from random_bases.sampling import counter, derive_key, get_distribution
+from random_bases.sampling.seeds import (
+    FASTFOOD_BETWEEN,
+    FASTFOOD_NORMALS,
+    FASTFOOD_PERMUTATION,
+    FASTFOOD_SIGNS,
+)
+
+Tensor = tf.Tensor
+
+
+class FastfoodBasis(Basis):
+    """P c = T G Pi H B pad(c), times sqrt(L) / |G|: every direction has length 1.
+
+    B are random signs, H is the Walsh-Hadamard transform of L = 2^ceil(log2 n) elements, Pi a random
+    permutation of which the first n elements are kept, G n independent normals, and T an orthogonal
+    transform of exactly n elements: two Walsh-Hadamard transforms of the largest power of two <= n,
+    which overlap, with random signs between. T is the second H of Le et al. and Li et al., which
+    needs n to be a power of two. Le et al.'s last factor S, which makes the directions' lengths as
+    random as those of normal ones, is left out as in Li et al.
+
+    Directions are neither independent nor orthogonal. The counter generator only: signs are bits.
+
+    Args:
+      size: n, at most 2**30.
+      dimensions: d.
+
+    Raises:
+      ValueError, TypeError: for an argument that is not allowed, naming it.
+    """
+
+    class _Drawn(NamedTuple):
+        signs: Tensor  # B of the first d elements, float32 [d]
+        kept: Tensor  # Pi, int32 [n], distinct, < L
+        scale: Tensor  # sqrt(L) G / |G|, float32 [n]
+        between: Tensor  # T's signs, float32 [m]
+
+    def __init__(self, size: int, dimensions: int):
+        super().__init__(size, dimensions)
+        if size > 2**30:
+            raise ValueError(f"size={size} is too large for a Fastfood basis; allowed: <= 2**30.")
+        self._padded = 2 ** (size - 1).bit_length()
+        self._length = 2 ** (size.bit_length() - 1)
+        self._rest = size - self._length
+
+    def _draw(self, seed: Tensor, draw: Tensor, first: Tensor) -> _Drawn:
+        normals = _normals(derive_key(seed, draw, FASTFOOD_NORMALS), first, self.size)
+        # All n normals of a draw can be 0 only if n is 1 or 2: then any direction does.
+        square = tf.reduce_sum(normals**2)
+        normals = tf.where(square > 0, normals, tf.ones_like(normals))
+        square = tf.where(square > 0, square, np.float32(self.size))
+        return self._Drawn(
+            random_signs(derive_key(seed, draw, FASTFOOD_SIGNS), first, self.dimensions),
+            choose(derive_key(seed, draw, FASTFOOD_PERMUTATION), first, self._padded, self.size),
+            normals * tf.sqrt(np.float32(self._padded) / square),
+            random_signs(derive_key(seed, draw, FASTFOOD_BETWEEN), first, self._length),
+        )
+
+    def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
+        return self._project_drawn(v, self._draw(seed, draw, first))
+
+    def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
+        return self._expand_drawn(c, self._draw(seed, draw, first))
+
+    def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor):
+        drawn = self._draw(seed, draw, first)
+        c = self._project_drawn(v, drawn)
+        return c, self._expand_drawn(c, drawn)
+
+    def _expand_drawn(self, c: Tensor, drawn: _Drawn) -> Tensor:
+        mixed = walsh_hadamard(tf.pad(c * drawn.signs, [[0, self._padded - self.dimensions]]))
+        v = self._first_transform(tf.gather(mixed, drawn.kept) * drawn.scale)
+        if self._rest:
+            v = tf.concat([v[: self._rest], walsh_hadamard(v[self._rest :] * drawn.between)], axis=0)
+        return v
+
+    def _project_drawn(self, v: Tensor, drawn: _Drawn) -> Tensor:
+        if self._rest:
+            v = tf.concat([v[: self._rest], walsh_hadamard(v[self._rest :]) * drawn.between], axis=0)
+        v = self._first_transform(v) * drawn.scale
+        mixed = walsh_hadamard(tf.scatter_nd(drawn.kept[:, tf.newaxis], v, [self._padded]))
+        return mixed[: self.dimensions] * drawn.signs
+
+    def _first_transform(self, v: Tensor) -> Tensor:
+        return tf.concat([walsh_hadamard(v[: self._length]), v[self._length :]], axis=0)
+
+
+def _normals(key: Tensor, first: Tensor, size: int) -> Tensor:
+    """`size` independent normals; the two of a block lie as far apart as there are blocks."""
+    normal = get_distribution("normal")
+    groups = counter.tile(normal, key, first, 1, tf.constant(0), -(-size // normal.block))
+    return tf.reshape(tf.concat(groups, axis=1), [-1])[:size]
