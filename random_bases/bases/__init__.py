@@ -6,11 +6,17 @@ from random_bases.bases.basis import Basis
 from random_bases.bases.dense import DenseBasis
 from random_bases.bases.fastfood import FastfoodBasis
 from random_bases.bases.hadamard import HadamardBasis
+from random_bases.bases.orthogonal import OrthogonalBasis
 from random_bases.bases.sparse import SparseBasis
 from random_bases.sampling import DISTRIBUTIONS
 
 # Those that are more than a distribution's name.
-_CLASSES = {"fastfood": FastfoodBasis, "hadamard": HadamardBasis, "sparse": SparseBasis}
+_CLASSES = {
+    "fastfood": FastfoodBasis,
+    "hadamard": HadamardBasis,
+    "orthogonal": OrthogonalBasis,
+    "sparse": SparseBasis,
+}
 
 
 def names() -> List[str]:
@@ -24,8 +30,9 @@ def get(basis: Union[str, Basis], size: int, dimensions: int, **options) -> Basi
     Args:
       basis: a distribution's name ("normal", "uniform", "rademacher", "bernoulli", "uniform-2020",
         "bernoulli-2020") for dense directions; "sparse" for mostly zero ones; "hadamard" for orthonormal
-        ones; "fastfood" for nearly normal ones of unit length; or a `Basis`, which is taken as a pattern:
-        the same kind with the same options, of this size.
+        ones; "orthogonal" for normal ones orthonormalised in blocks; "fastfood" for nearly normal ones
+        of unit length; or a `Basis`, which is taken as a pattern: the same kind with the same options,
+        of this size.
       size: n, the number of elements of a direction.
       dimensions: d, the number of directions.
       **options: further arguments of the basis's class.
@@ -73,6 +80,7 @@ __all__ = [
     "DenseBasis",
     "FastfoodBasis",
     "HadamardBasis",
+    "OrthogonalBasis",
     "SparseBasis",
     "deserialize",
     "get",

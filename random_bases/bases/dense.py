@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.bases.basis import Basis
-from random_bases.bases.tiles import layout
+from random_bases.bases.tiles import layout, stored, unknown_one
 from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import SAMPLES
 
@@ -114,24 +114,17 @@ class DenseBasis(Basis):
         return v * np.float32(1.0 / np.sqrt(self.size))
 
     def _drawer(self, data: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Callable:
-        """The function (step, column, any tile) -> the tile there.
-
-        A tile is drawn by a loop of one round, because what a loop returns is in memory: else every use
-        would evaluate the generator again. A compiler that knew of the one round would remove the loop, so
-        the number is computed from `data`, any float32 tensor that no compiler knows; and the words
-        depend on the round, or they would be moved out of it.
-        """
+        """The function (step, column, something of a tile's shape) -> the tile there, stored."""
         key = derive_key(seed, draw, SAMPLES)
-        bits = tf.bitcast(tf.reshape(data, [-1])[0], tf.int32)
-        rounds = tf.cast(tf.not_equal(tf.bitwise.bitwise_or(bits, 1), 0), tf.int32)
+        one = unknown_one(data)
 
-        def tile_at(step, column, tile):
-            def body(index, *_):
-                direction = first + step * self._rows
-                block = column * self._columns + index
-                return (index + 1, *self._layout.draw(key, direction, self._rows, block, self._columns))
-
-            return tuple(_repeat(rounds, body, *tile))
+        def tile_at(step, column, like):
+            direction, block = first + step * self._rows, column * self._columns
+            return stored(
+                lambda index: self._layout.draw(key, direction, self._rows, block + index, self._columns),
+                like,
+                one,
+            )
 
         return tile_at
 
@@ -150,7 +143,7 @@ class DenseBasis(Basis):
         parts = self._split(self._scale(v))
 
         def add_column(column, c):
-            part = [part[column] for part in parts]
+            part = [tf.gather(part, column) for part in parts]
 
             def use(step, tile, c):
                 return (tf.tensor_scatter_nd_add(c, [[step]], [self._layout.dot(tile, part)]),)
@@ -171,7 +164,7 @@ class DenseBasis(Basis):
 
         def sums_of(column):
             def use(step, tile, *sums):
-                return self._layout.add(sums, tile, c[step])
+                return self._layout.add(sums, tile, tf.gather(c, step))
 
             return self._sweep(draw, column, use, *zeros)
 

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.bases.basis import Basis
-from random_bases.bases.hadamard import choose, random_signs, walsh_hadamard
-from random_bases.sampling import counter, derive_key, get_distribution
+from random_bases.bases.tiles import Pairs, stored, unknown_one
+from random_bases.bases.transforms import OverlappingTransform, choose, random_signs, walsh_hadamard
+from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import (
     FASTFOOD_BETWEEN,
     FASTFOOD_NORMALS,
@@ -53,53 +54,45 @@ class FastfoodBasis(Basis):
         if size > 2**30:
             raise ValueError(f"size={size} is too large for a Fastfood basis; allowed: <= 2**30.")
         self._padded = 2 ** (size - 1).bit_length()
-        self._length = 2 ** (size.bit_length() - 1)
-        self._rest = size - self._length
+        self._last = OverlappingTransform(size)
 
-    def _draw(self, seed: Tensor, draw: Tensor, first: Tensor) -> _Drawn:
-        normals = _normals(derive_key(seed, draw, FASTFOOD_NORMALS), first, self.size)
+    def _draw(self, one: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> _Drawn:
+        normals = _normals(derive_key(seed, draw, FASTFOOD_NORMALS), first, self.size, one)
         # All n normals of a draw can be 0 only if n is 1 or 2: then any direction does.
         square = tf.reduce_sum(normals**2)
         normals = tf.where(square > 0, normals, tf.ones_like(normals))
         square = tf.where(square > 0, square, np.float32(self.size))
         return self._Drawn(
-            random_signs(derive_key(seed, draw, FASTFOOD_SIGNS), first, self.dimensions),
+            random_signs(derive_key(seed, draw, FASTFOOD_SIGNS), first, self.dimensions, one),
             choose(derive_key(seed, draw, FASTFOOD_PERMUTATION), first, self._padded, self.size),
             normals * tf.sqrt(np.float32(self._padded) / square),
-            random_signs(derive_key(seed, draw, FASTFOOD_BETWEEN), first, self._length),
+            random_signs(derive_key(seed, draw, FASTFOOD_BETWEEN), first, self._last.length, one),
         )
 
     def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        return self._project_drawn(v, self._draw(seed, draw, first))
+        return self._project_drawn(v, self._draw(unknown_one(v), seed, draw, first))
 
     def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        return self._expand_drawn(c, self._draw(seed, draw, first))
+        return self._expand_drawn(c, self._draw(unknown_one(c), seed, draw, first))
 
     def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor):
-        drawn = self._draw(seed, draw, first)
+        drawn = self._draw(unknown_one(v), seed, draw, first)
         c = self._project_drawn(v, drawn)
         return c, self._expand_drawn(c, drawn)
 
     def _expand_drawn(self, c: Tensor, drawn: _Drawn) -> Tensor:
         mixed = walsh_hadamard(tf.pad(c * drawn.signs, [[0, self._padded - self.dimensions]]))
-        v = self._first_transform(tf.gather(mixed, drawn.kept) * drawn.scale)
-        if self._rest:
-            v = tf.concat([v[: self._rest], walsh_hadamard(v[self._rest :] * drawn.between)], axis=0)
-        return v
+        return self._last.forward(tf.gather(mixed, drawn.kept) * drawn.scale, drawn.between)
 
     def _project_drawn(self, v: Tensor, drawn: _Drawn) -> Tensor:
-        if self._rest:
-            v = tf.concat([v[: self._rest], walsh_hadamard(v[self._rest :]) * drawn.between], axis=0)
-        v = self._first_transform(v) * drawn.scale
+        v = self._last.transposed(v, drawn.between) * drawn.scale
         mixed = walsh_hadamard(tf.scatter_nd(drawn.kept[:, tf.newaxis], v, [self._padded]))
         return mixed[: self.dimensions] * drawn.signs
 
-    def _first_transform(self, v: Tensor) -> Tensor:
-        return tf.concat([walsh_hadamard(v[: self._length]), v[self._length :]], axis=0)
 
-
-def _normals(key: Tensor, first: Tensor, size: int) -> Tensor:
+def _normals(key: Tensor, first: Tensor, size: int, one: Tensor) -> Tensor:
     """`size` independent normals; the two of a block lie as far apart as there are blocks."""
-    normal = get_distribution("normal")
-    groups = counter.tile(normal, key, first, 1, tf.constant(0), -(-size // normal.block))
-    return tf.reshape(tf.concat(groups, axis=1), [-1])[:size]
+    pairs = Pairs(get_distribution("normal"))
+    blocks = -(-size // pairs.block)
+    (pair,) = stored(lambda index: pairs.draw(key, first, 1, index, blocks), pairs.zeros(1, blocks), one)
+    return tf.concat([tf.math.real(pair[0]), tf.math.imag(pair[0])], axis=0)[:size]

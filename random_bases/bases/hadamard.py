@@ -14,7 +14,7 @@ diagonal, the equal probabilities make it (d / n) I.
   random offset, fill a grid of q rows of b = 2^k elements; fewer than b elements, other ones at each
   redraw, stay outside. T is the Kronecker product of a cosine transform of the columns with a Hadamard
   transform of the rows, and the d outputs are a product set: some rows times some columns, so that two
-  products with about sqrt(d) rows of small matrices are all there is to compute, O(n sqrt(d)).
+  products with few rows of small matrices are all there is to compute.
 """
 
 import math
@@ -24,25 +24,25 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.bases.basis import Basis
-from random_bases.sampling import counter, derive_key, get_distribution
+from random_bases.bases.tiles import unknown_one
+from random_bases.bases.transforms import OverlappingTransform, choose, hadamard_rows, random_signs
+from random_bases.sampling import counter, derive_key
+from random_bases.sampling.polynomials import sine_cosine
 from random_bases.sampling.seeds import COLUMNS, OFFSET, OUTPUTS, ROWS, SIGNS, SIGNS_BETWEEN
 
 Tensor = tf.Tensor
 
 # A product set is used where there are at least so many elements for each direction.
 _ELEMENTS_PER_DIRECTION = 16
-# log2 of the longest Kronecker factor of a transform. Small matrix products keep a core's multipliers
-# busy; longer ones would do more than they save in passes over the data.
-_FACTOR_BITS = 6
-# Rounds of the permutation that draws outputs.
-_ROUNDS = 16
+# Fewer columns would cost as much: a product so narrow only waits for memory.
+_MOST_COLUMNS = 16
 
 
 class HadamardBasis(Basis):
     """d exactly orthonormal directions of n elements, d <= n; with d = n, P P^T = I.
 
-    Time O(n sqrt(d)) for 16 d <= n, else O(n log n); memory O(n), whatever d. The counter generator
-    only: signs are bits. On a GPU that multiplies in TensorFloat-32 (see
+    Time O(n) for 16 d <= n (at most 16 products an element), else O(n log n); memory O(n), whatever
+    d. The counter generator only: signs are bits. On a GPU that multiplies in TensorFloat-32 (see
     `tf.config.experimental.enable_tensor_float_32_execution`) directions are orthonormal to 1e-3 only.
 
     Args:
@@ -61,13 +61,13 @@ class HadamardBasis(Basis):
         self._transform = _ProductSet(size, dimensions) if few else _Overlapping(size, dimensions)
 
     def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        return self._transform.project(v, self._transform.draw(seed, draw, first))
+        return self._transform.project(v, self._transform.draw(unknown_one(v), seed, draw, first))
 
     def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        return self._transform.expand(c, self._transform.draw(seed, draw, first))
+        return self._transform.expand(c, self._transform.draw(unknown_one(c), seed, draw, first))
 
     def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
-        drawn = self._transform.draw(seed, draw, first)
+        drawn = self._transform.draw(unknown_one(v), seed, draw, first)
         c = self._transform.project(v, drawn)
         return c, self._transform.expand(c, drawn)
 
@@ -83,33 +83,21 @@ class _Overlapping:
     def __init__(self, size: int, dimensions: int):
         self.size = size
         self.dimensions = dimensions
-        self.length = 2 ** (size.bit_length() - 1)
-        self.rest = size - self.length
+        self.transform = OverlappingTransform(size)
 
-    def draw(self, seed: Tensor, draw: Tensor, first: Tensor) -> Drawn:
+    def draw(self, one: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Drawn:
         return self.Drawn(
-            random_signs(derive_key(seed, draw, SIGNS), first, self.size),
-            random_signs(derive_key(seed, draw, SIGNS_BETWEEN), first, self.length),
+            random_signs(derive_key(seed, draw, SIGNS), first, self.size, one),
+            random_signs(derive_key(seed, draw, SIGNS_BETWEEN), first, self.transform.length, one),
             choose(derive_key(seed, draw, OUTPUTS), first, self.size, self.dimensions),
         )
 
     def project(self, v: Tensor, drawn: Drawn) -> Tensor:
-        v = self._first(v * drawn.signs)
-        if self.rest:
-            last = walsh_hadamard(v[self.rest :] * drawn.signs_between)
-            v = tf.concat([v[: self.rest], last], axis=0)
-        return tf.gather(v, drawn.outputs)
+        return tf.gather(self.transform.forward(v * drawn.signs, drawn.signs_between), drawn.outputs)
 
     def expand(self, c: Tensor, drawn: Drawn) -> Tensor:
         v = tf.scatter_nd(drawn.outputs[:, tf.newaxis], c, [self.size])
-        if self.rest:
-            last = walsh_hadamard(v[self.rest :]) * drawn.signs_between
-            v = tf.concat([v[: self.rest], last], axis=0)
-        return self._first(v) * drawn.signs
-
-    def _first(self, v: Tensor) -> Tensor:
-        """The first transform, symmetric as it is."""
-        return tf.concat([walsh_hadamard(v[: self.length]), v[self.length :]], axis=0)
+        return self.transform.transposed(v, drawn.signs_between) * drawn.signs
 
 
 class _ProductSet:
@@ -126,18 +114,20 @@ class _ProductSet:
         self.dimensions = dimensions
         self.breadth = 2 ** round(math.log2(size) / 2)
         self.height = size // self.breadth
-        self.columns = min(self.breadth, math.ceil(math.sqrt(dimensions)))
+        # The product with the columns costs n * columns, that with the rows only d * height.
+        columns = min(math.ceil(math.sqrt(dimensions)), _MOST_COLUMNS)
+        self.columns = max(columns, -(-dimensions // self.height))
         self.rows = -(-dimensions // self.columns)
 
-    def draw(self, seed: Tensor, draw: Tensor, first: Tensor) -> Drawn:
+    def draw(self, one: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Drawn:
         offset, _ = counter.words(derive_key(seed, draw, OFFSET), first, 1, tf.constant(0), 1)
         rows = choose(derive_key(seed, draw, ROWS), first, self.height, self.rows)
         columns = choose(derive_key(seed, draw, COLUMNS), first, self.breadth, self.columns)
         return self.Drawn(
-            random_signs(derive_key(seed, draw, SIGNS), first, self.height * self.breadth),
+            random_signs(derive_key(seed, draw, SIGNS), first, self.height * self.breadth, one),
             tf.math.floormod(offset[0, 0], self.size),
             _cosine_rows(rows, self.height),
-            _hadamard_rows(columns, self.breadth),
+            hadamard_rows(columns, self.breadth),
         )
 
     def project(self, v: Tensor, drawn: Drawn) -> Tensor:
@@ -156,44 +146,6 @@ class _ProductSet:
         return tf.roll(v, drawn.offset, axis=0)
 
 
-def random_signs(key: Tensor, first: Tensor, size: int) -> Tensor:
-    """`size` random signs; a block's 64 lie as far apart as there are blocks: no transposition."""
-    rademacher = get_distribution("rademacher")
-    groups = counter.tile(rademacher, key, first, 1, tf.constant(0), -(-size // rademacher.block))
-    return tf.reshape(tf.concat(groups, axis=1), [-1])[:size]
-
-
-def walsh_hadamard(v: Tensor) -> Tensor:
-    """The orthonormal Walsh-Hadamard transform of 2^k elements; it is its own inverse."""
-    length = v.shape[0]
-    bits = length.bit_length() - 1
-    count = max(1, -(-bits // _FACTOR_BITS))
-    left = 1
-    for index in range(count):
-        factor = 2 ** (bits // count + (index < bits % count))
-        v = tf.reshape(v, [left, factor, -1])
-        matrix = _hadamard_rows(tf.range(factor), factor) * np.float32(factor**0.5)
-        if index == count - 1:
-            v = tf.matmul(tf.reshape(v, [left, factor]), matrix)
-        else:
-            v = tf.matmul(tf.broadcast_to(matrix, [left, factor, factor]), v)
-        left *= factor
-    return tf.reshape(v, [-1]) * np.float32(length**-0.5)
-
-
-def _hadamard_rows(rows: Tensor, length: int) -> Tensor:
-    """Rows of the orthonormal Hadamard matrix: float32 [rows, length].
-
-    Entry (i, j) has the sign (-1)^(number of ones in i and j), folded here into the lowest bit.
-    """
-    parity = tf.bitwise.bitwise_and(rows[:, tf.newaxis], tf.range(length)[tf.newaxis, :])
-    for shift in (16, 8, 4, 2, 1):
-        folded = tf.bitwise.right_shift(parity, tf.constant(shift, tf.int32))
-        parity = tf.bitwise.bitwise_xor(parity, folded)
-    odd = tf.bitwise.bitwise_and(parity, tf.constant(1, tf.int32))
-    return (1.0 - 2.0 * tf.cast(odd, tf.float32)) * np.float32(length**-0.5)
-
-
 def _cosine_rows(rows: Tensor, length: int) -> Tensor:
     """Rows of the orthonormal discrete cosine transform (type II) of any length: float32 [rows, length].
 
@@ -201,43 +153,10 @@ def _cosine_rows(rows: Tensor, length: int) -> Tensor:
     """
     # The angle repeats after 4 * length steps: reduced exactly, in integers, before it is rounded.
     steps = tf.math.floormod(rows[:, tf.newaxis] * (2 * tf.range(length) + 1)[tf.newaxis, :], 4 * length)
-    cosines = tf.cos(tf.cast(steps, tf.float32) * np.float32(math.pi / (2 * length)))
+    quarter = tf.cast(tf.round(tf.cast(steps, tf.float32) * np.float32(1 / length)), tf.int32)
+    angle = tf.cast(steps - quarter * length, tf.float32) * np.float32(math.pi / (2 * length))
+    sine, cosine = sine_cosine(angle)
+    cosines = tf.where(tf.equal(tf.bitwise.bitwise_and(quarter, 1), 1), sine, cosine)
+    cosines = tf.where(tf.equal(tf.bitwise.bitwise_and(quarter + 1, 2), 2), -cosines, cosines)
     scale = tf.where(tf.equal(rows, 0), np.float32(length**-0.5), np.float32((2 / length) ** 0.5))
     return cosines * scale[:, tf.newaxis]
-
-
-def choose(key: Tensor, first: Tensor, size: int, number: int) -> Tensor:
-    """`number` distinct values of 0 .. size - 1 in random order, each with the same probability.
-
-    They are the first values of a permutation: a random rotation, then rounds of the swap-or-not
-    shuffle (Hoang, Morris and Rogaway 2012), each of which pairs x with k - x (mod size) and swaps the
-    pair or not. Every round is an involution, so all of it is a bijection, computed where it is
-    needed: no sort and no table.
-
-    Returns:
-      int32 [number].
-    """
-    offsets, multipliers = counter.words(key, first, 1, tf.constant(0), _ROUNDS + 1)
-    offsets = tf.math.floormod(offsets[0], size)
-    multipliers = tf.bitwise.bitwise_or(multipliers[0], tf.constant(1, tf.int32))
-
-    def swap_or_not(i, x):
-        partner = offsets[i] - x
-        partner = tf.where(partner < 0, partner + size, partner)
-        # One pseudo-random bit for each pair, the top bit of a multiplicative hash.
-        pair = tf.maximum(x, partner)
-        high = tf.bitwise.right_shift(pair, tf.constant(15, tf.int32))
-        swap = tf.bitwise.bitwise_xor(pair, high) * multipliers[i] < 0
-        return i + 1, tf.where(swap, partner, x)
-
-    x = tf.range(number) - offsets[_ROUNDS]
-    # A loop, not an unrolled expression: x occurs three times in a round, and XLA would repeat all
-    # earlier rounds for each.
-    _, x = tf.while_loop(
-        lambda i, _: i < _ROUNDS,
-        swap_or_not,
-        (tf.constant(0), tf.where(x < 0, x + size, x)),
-        parallel_iterations=1,
-        maximum_iterations=_ROUNDS,
-    )
-    return x

@@ -2,11 +2,11 @@
 
 A tile is `rows` directions by `blocks` blocks of elements. XLA gives each output of a program a kernel
 of its own, and would evaluate the generator again in every kernel that needs a sample. So a tile is
-held in memory, small enough for a cache, in a form whose every word is evaluated once: two samples
-of one pair of words as one complex number, or signs as the words themselves, 32 to a word.
+stored, small enough for a cache, in a form whose every word is evaluated once: two samples of one
+pair of words as one complex number, or signs as the words themselves, 32 to a word.
 """
 
-from typing import Tuple
+from typing import Callable, Tuple
 
 import tensorflow as tf
 
@@ -21,6 +21,32 @@ Tensors = Tuple[Tensor, ...]
 _UNROLLED = 8
 # Partial sums of a row, added before the sum over the row: independent of each other, hence vectorised.
 _PARTS = 8
+
+
+def unknown_one(data: Tensor) -> Tensor:
+    """1, int32, but computed from `data`, a float32 tensor that is known at run time only."""
+    bits = tf.bitcast(tf.reshape(data, [-1])[0], tf.int32)
+    return tf.cast(tf.not_equal(tf.bitwise.bitwise_or(bits, 1), 0), tf.int32)
+
+
+def stored(function: Callable[[Tensor], Tensors], like: Tensors, one: Tensor) -> Tensors:
+    """function(0), stored in memory, so that no use of it evaluates it again.
+
+    What a loop returns is in memory. This one has one round: a compiler that knew would remove it,
+    hence `one`; and what does not depend on the round would be moved out of it, hence the argument.
+
+    Args:
+      function: of the round, an int32 scalar that is 0; all that is costly must depend on it.
+      like: tensors of the shapes and dtypes that it returns.
+      one: `unknown_one`.
+    """
+    _, *tensors = tf.while_loop(
+        lambda index, *_: index < one,
+        lambda index, *_: (index + 1, *function(index)),
+        (tf.constant(0), *like),
+        parallel_iterations=1,
+    )
+    return tuple(tensors)
 
 
 class Planes:

@@ -14,6 +14,8 @@ from typing import Callable, Dict, NamedTuple, Tuple
 import numpy as np
 import tensorflow as tf
 
+from random_bases.sampling.polynomials import horner, sine_cosine
+
 Planes = Tuple[tf.Tensor, ...]
 
 _SIGN_BIT = -(2**31)
@@ -49,13 +51,6 @@ def _and(word: tf.Tensor, mask: int) -> tf.Tensor:
     return tf.bitwise.bitwise_and(word, tf.constant(mask, tf.int32))
 
 
-def _horner(x: tf.Tensor, coefficients: Tuple[float, ...]) -> tf.Tensor:
-    value = tf.constant(coefficients[0], tf.float32)
-    for coefficient in coefficients[1:]:
-        value = value * x + np.float32(coefficient)
-    return value
-
-
 def _minus_two_log(word: tf.Tensor) -> tf.Tensor:
     """-2 ln u for u in (0, 1], of the low 31 bits of a word: u = (bits + 1) / 2**31.
 
@@ -73,7 +68,7 @@ def _minus_two_log(word: tf.Tensor) -> tf.Tensor:
     square = x * x
     log1p = x + square * (
         x
-        * _horner(
+        * horner(
             x,
             (
                 7.0376836292e-2,
@@ -92,20 +87,10 @@ def _minus_two_log(word: tf.Tensor) -> tf.Tensor:
     return -2.0 * (log1p + tf.cast(exponent, tf.float32) * np.float32(math.log(2.0)))
 
 
-def _sine_cosine(word: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
-    """Sine and cosine of an angle uniform in [-pi/4, pi/4), of the low 30 bits of a word.
-
-    The polynomials are those of Cephes's sinf and cosf: XLA calls libm for sine and cosine, one
-    element at a time.
-    """
+def _sine_cosine_of_word(word: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+    """Sine and cosine of an angle uniform in [-pi/4, pi/4), of the low 30 bits of a word."""
     angle = tf.cast(tf.bitwise.left_shift(word, tf.constant(2, tf.int32)), tf.float32)
-    angle = angle * np.float32(math.pi / 4 / 2**31)
-    square = angle * angle
-    sine = angle + angle * square * _horner(square, (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1))
-    cosine = 1.0 + square * (
-        square * _horner(square, (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)) - 0.5
-    )
-    return sine, cosine
+    return sine_cosine(angle * np.float32(math.pi / 4 / 2**31))
 
 
 def _normal_from_words(x0: tf.Tensor, x1: tf.Tensor) -> Planes:
@@ -116,7 +101,7 @@ def _normal_from_words(x0: tf.Tensor, x1: tf.Tensor) -> Planes:
     """
     radius = tf.sqrt(tf.maximum(_minus_two_log(x0), 0.0))
     radius = tf.bitcast(tf.bitwise.bitwise_or(tf.bitcast(radius, tf.int32), _and(x1, _SIGN_BIT)), tf.float32)
-    sine, cosine = _sine_cosine(x1)
+    sine, cosine = _sine_cosine_of_word(x1)
     reflect = tf.not_equal(_and(x1, 1 << 30), 0)
     first = radius * tf.where(reflect, sine, cosine)
     second = radius * tf.where(reflect, cosine, sine)
@@ -144,16 +129,16 @@ def _uniform_native(half_width: float):
     return from_native
 
 
-def _signs_from_word(word: tf.Tensor) -> tf.Tensor:
-    """The 32 bits of each word [rows, blocks] as signs -1.0, 1.0 [rows, 32, blocks], low bit first."""
+def signs_of_words(words: tf.Tensor) -> tf.Tensor:
+    """The 32 bits of each word [k, blocks] as signs -1.0, 1.0 [k, 32, blocks], low bit first."""
     to_sign_bit = tf.constant(np.arange(31, -1, -1)[:, np.newaxis], tf.int32)
-    bits = _and(tf.bitwise.left_shift(word[:, tf.newaxis, :], to_sign_bit), _SIGN_BIT)
+    bits = _and(tf.bitwise.left_shift(words[:, tf.newaxis, :], to_sign_bit), _SIGN_BIT)
     one = tf.constant(0x3F800000, tf.int32)
     return tf.bitcast(tf.bitwise.bitwise_or(bits, one), tf.float32)
 
 
 def _rademacher_from_words(x0: tf.Tensor, x1: tf.Tensor) -> Planes:
-    return _signs_from_word(x0), _signs_from_word(x1)
+    return signs_of_words(x0), signs_of_words(x1)
 
 
 def _rademacher_native(shape, seed):

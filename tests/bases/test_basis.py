@@ -72,7 +72,7 @@ def test_all_methods_are_linear(basis):
 
 @settings(max_examples=25)
 @given(
-    name=st.sampled_from([*PER_BLOCK, "hadamard", "fastfood"]),
+    name=st.sampled_from([*PER_BLOCK, "hadamard", "fastfood", "orthogonal"]),
     size=st.integers(1, 80),
     fraction=st.floats(0, 1),
     seed=st.integers(0, 2**64 - 1),
@@ -342,7 +342,7 @@ def test_a_seed_that_is_none_is_refused(basis):
 
 
 def test_names_are_those_that_get_accepts():
-    assert bases.names() == sorted([*PER_BLOCK, "hadamard", "fastfood"])
+    assert bases.names() == sorted([*PER_BLOCK, "hadamard", "fastfood", "orthogonal"])
     for name in bases.names():
         basis = bases.get(name, size=9, dimensions=2)
         assert (basis.size, basis.dimensions) == (9, 2)

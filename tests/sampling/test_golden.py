@@ -37,7 +37,10 @@ HADAMARD = [
     (64, 64, 1, 2, 3),
     (1000, 100, 2020, 17, 250),
     (1000, 20, 2**64 - 1, 2**31 - 1, 2**31 - 1),
+    (20_000, 1000, 2020, 17, 250),
 ]
+# (size, dimensions, seed, draw, first)
+ORTHOGONAL = [(300, 100, 2020, 17, 250), (1000, 70, 2**64 - 1, 2**31 - 1, 2**31 - 200)]
 # (size, dimensions, seed, draw, first)
 FASTFOOD = [
     (1, 1, 0, 0, 0),
@@ -81,6 +84,7 @@ def compute():
                 for name, distribution in DISTRIBUTIONS.items()
             },
             "hadamard": {str(case): sketch("hadamard", *case) for case in HADAMARD},
+            "orthogonal": {str(case): sketch("orthogonal", *case) for case in ORTHOGONAL},
             "fastfood": {str(case): sketch("fastfood", *case) for case in FASTFOOD},
         }
 
@@ -113,7 +117,7 @@ def test_samples_are_what_they_were(now, golden, name):
         np.testing.assert_allclose(now["samples"][name][address], expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["hadamard", "fastfood"])
+@pytest.mark.parametrize("name", ["hadamard", "fastfood", "orthogonal"])
 def test_a_fast_basis_is_what_it_was(now, golden, name):
     assert now[name].keys() == golden[name].keys()
     for case, expected in golden[name].items():

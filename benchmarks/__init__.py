@@ -1,0 +1,1 @@
+"""Speed and memory of random_bases, as ratios of two things measured in one run."""
