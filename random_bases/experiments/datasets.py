@@ -132,6 +132,53 @@ def load(name: str, data_dir: Optional[Union[str, "os.PathLike[str]"]] = None) -
     return _checked(name, source, arrays)
 
 
+def shuffle_pixels(data: ImageDataset, seed: int) -> ImageDataset:
+    """Moves the pixels of all images in the same way: what is close in an image no longer is.
+
+    As in Li et al. 2018 (arXiv:1804.08838, section 3), to see what a convolutional network loses.
+
+    Args:
+      data: is left as it is.
+      seed: of the permutation, an int in [0, 2**32).
+    """
+    height, width, channels = data.input_shape
+    order = np.random.RandomState(seed).permutation(height * width)
+
+    def shuffled(split):
+        pixels = split.images.reshape(-1, height * width, channels)[:, order]
+        return dataclasses.replace(split, images=pixels.reshape(split.images.shape))
+
+    return dataclasses.replace(
+        data, train=shuffled(data.train), validation=shuffled(data.validation), test=shuffled(data.test)
+    )
+
+
+def shuffle_labels(data: ImageDataset, seed: int) -> ImageDataset:
+    """Shuffles the labels of the training examples, which can then only be memorised.
+
+    As in Li et al. 2018 (arXiv:1804.08838, section 3) and Zhang et al. 2017 (arXiv:1611.03530).
+
+    Args:
+      data: is left as it is.
+      seed: of the permutation, an int in [0, 2**32).
+    """
+    order = np.random.RandomState(seed).permutation(len(data.train))
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, labels=data.train.labels[order]))
+
+
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same data, without tf.data's search for parallelism.
+
+    The search sleeps for longer and longer and is waited for at the end: short runs end seconds late.
+    """
+    options = tf.data.Options()
+    if hasattr(options, "autotune"):
+        options.autotune.enabled = False
+    else:  # TensorFlow 2.6
+        options.experimental_optimization.autotune = False
+    return dataset.with_options(options)
+
+
 def steps_per_epoch(split: ImageSplit, batch_size: int) -> int:
     """The number of complete batches in a split; what is left over is dropped.
 

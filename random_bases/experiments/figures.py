@@ -1,9 +1,12 @@
 """Figures of experiments, drawn with matplotlib into files (no display needed)."""
 
 from pathlib import Path
-from typing import Dict, Sequence
+from typing import Dict, Optional, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from random_bases.analysis.intrinsic_dimension import Point
 
 
 def accuracy_curves(path: Path, curves: Dict[str, Sequence[float]], title: str, ylabel: str) -> None:
@@ -21,6 +24,63 @@ def accuracy_curves(path: Path, curves: Dict[str, Sequence[float]], title: str, 
         epochs = range(1, len(accuracies) + 1)
         axes.plot(epochs, [100 * value for value in accuracies], label=label, linewidth=1.8)
     axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{ylabel} (%)")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(str(path), dpi=150)
+
+
+def intrinsic_dimension(
+    path: Path,
+    curve: Sequence[Point],
+    direct: float,
+    threshold: float,
+    dimensions: Optional[int],
+    title: str,
+    ylabel: str,
+) -> None:
+    """Accuracy against d with the intrinsic dimension, as in Figure 2 of Li et al. 2018.
+
+    Args:
+      path: the file; its ending chooses the format.
+      curve: accuracy (a fraction) against d.
+      direct: mean accuracy of the directly trained network.
+      threshold: the accuracy that the intrinsic dimension reaches.
+      dimensions: the intrinsic dimension; None if it was not found.
+      title: above the figure.
+      ylabel: what the accuracy is of.
+    """
+    figure = Figure(figsize=(6.0, 4.2))
+    axes = figure.add_subplot()
+    axes.axhline(100 * direct, color="black", linewidth=1.2, label=f"direct: {100 * direct:.1f}%")
+    axes.axhline(
+        100 * threshold,
+        color="black",
+        linewidth=1.2,
+        linestyle=":",
+        label=f"{100 * threshold / direct:.0f}% of it: {100 * threshold:.1f}%",
+    )
+    axes.plot([p.dimensions for p in curve], [100 * p.mean for p in curve], color="tab:blue", alpha=0.4)
+    every = [(p.dimensions, 100 * accuracy) for p in curve for accuracy in p.accuracies]
+    axes.plot(*zip(*every), ".", color="tab:blue", alpha=0.5, label="subspace, each seed")
+    axes.plot(
+        [p.dimensions for p in curve],
+        [100 * p.mean for p in curve],
+        "o",
+        markerfacecolor="white",
+        color="tab:blue",
+        label="mean",
+    )
+    if dimensions is not None:
+        (mean,) = [100 * p.mean for p in curve if p.dimensions == dimensions]
+        axes.plot([dimensions], [mean], "o", color="tab:blue", markersize=9, label=f"d = {dimensions:,}")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("subspace dimension d")
     axes.set_ylabel(f"{ylabel} (%)")
     axes.set_title(title)
     axes.grid(alpha=0.3)

@@ -26,6 +26,31 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not a JSON file: {error}.") from error
 
 
+def keep_config(path: Path, wanted: Dict[str, Any], but: Sequence[str]) -> None:
+    """Writes a run's configuration, or makes sure that the one found there is the same.
+
+    Args:
+      path: of the JSON file, in the run's directory.
+      wanted: the configuration.
+      but: keys that may differ.
+
+    Raises:
+      ValueError: naming the keys that differ, and both values of each.
+    """
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    found = read_json(path)
+    wanted = json.loads(json.dumps(wanted))  # tuples read as lists
+    different = sorted(key for key in {*wanted, *found} - {*but} if wanted.get(key) != found.get(key))
+    if different:
+        changes = ", ".join(f"{key}: {found.get(key)!r} != {wanted.get(key)!r}" for key in different)
+        raise ValueError(
+            f"{path.parent} holds a run of another configuration ({changes}). Choose another workdir, or "
+            "overwrite it."
+        )
+
+
 def read_metrics(path: Path) -> List[Dict[str, float]]:
     """The rows of a `metrics.csv`, one an epoch; a last row cut off by a kill is left out."""
     if not path.exists():

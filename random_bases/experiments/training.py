@@ -83,19 +83,7 @@ def default_config() -> ml_collections.ConfigDict:
 
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises ValueError or TypeError for unknown or missing keys, wrong types and bad values."""
-    default = default_config()
-    unknown = sorted(set(config) - set(default))
-    missing = sorted(set(default) - set(config))
-    if unknown or missing:
-        raise ValueError(
-            f"config has unknown keys {unknown} and lacks {missing}; allowed: {sorted(default)}."
-        )
-    for key in default:
-        kind = default.get_type(key)
-        allowed = (float, int, type(None)) if key == "learning_rate" else (kind,)
-        value = config[key]
-        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-            raise TypeError(f"config.{key}={value!r} must be of type {kind.__name__}.")
+    check_keys(config, default_config())
     if config.method not in METHODS:
         raise ValueError(f"config.method={config.method!r} is unknown; allowed: {METHODS}.")
     if set(config.learning_rates) != set(METHODS):
@@ -113,6 +101,22 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     rate = learning_rate(config)
     if not (rate > 0 and math.isfinite(rate)):
         raise ValueError(f"config.learning_rate={rate} must be positive.")
+
+
+def check_keys(config: ml_collections.ConfigDict, default: ml_collections.ConfigDict) -> None:
+    """Raises ValueError or TypeError unless `config` has the keys of `default` and values of its types."""
+    unknown = sorted(set(config) - set(default))
+    missing = sorted(set(default) - set(config))
+    if unknown or missing:
+        raise ValueError(
+            f"config has unknown keys {unknown} and lacks {missing}; allowed: {sorted(default)}."
+        )
+    for key in default:
+        kind = default.get_type(key)
+        allowed = (float, int, type(None)) if key == "learning_rate" else (kind,)
+        value = config[key]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"config.{key}={value!r} must be of type {kind.__name__}.")
 
 
 def learning_rate(config: ml_collections.ConfigDict) -> float:
@@ -179,7 +183,8 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     if overwrite:
         _discard(workdir)
-    _check_same_run(config, workdir)
+    # Where the data lies does not change the run.
+    results.keep_config(workdir / "config.json", config.to_dict(), but=("data_dir",))
     result = workdir / "result.json"
     if not result.exists():
         content = _train(config, workdir, verbose)
@@ -199,23 +204,6 @@ def _discard(workdir: Path) -> None:
             tf.io.gfile.rmtree(str(workdir / name))
 
 
-def _check_same_run(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    path = workdir / "config.json"
-    wanted = config.to_dict()
-    if not path.exists():
-        results.write_json(path, wanted)
-        return
-    found = results.read_json(path)
-    # Where the data lies does not change the run.
-    different = sorted(key for key in {*wanted, *found} - {"data_dir"} if wanted.get(key) != found.get(key))
-    if different:
-        changes = ", ".join(f"{key}: {found.get(key)!r} != {wanted.get(key)!r}" for key in different)
-        raise ValueError(
-            f"{workdir} holds a run of another configuration ({changes}). Choose another workdir, or "
-            "overwrite it."
-        )
-
-
 def _train(config: ml_collections.ConfigDict, workdir: Path, verbose: Union[int, str]) -> Dict[str, Any]:
     """Trains to the end and returns the content of `result.json`."""
     data = datasets.load(config.dataset, config.data_dir or None)
@@ -229,9 +217,8 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, verbose: Union[int,
         optimizer=optimizer,
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        steps_per_execution=_steps_per_execution(steps),
-        # On a CPU convolutions are slower inside XLA; the random bases are compiled by themselves.
-        jit_compile=config.network == "fc",
+        steps_per_execution=steps_per_execution(steps),
+        jit_compile=jit_compile(config.network),
     )
     keras_api.build_optimizer(optimizer, model.trainable_variables)
 
@@ -277,7 +264,16 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, verbose: Union[int,
     )
 
 
-def _steps_per_execution(steps: int) -> int:
+def jit_compile(network: str) -> bool:
+    """Whether a network's training step is compiled as a whole; its random bases always are.
+
+    On a CPU convolutions are slower inside XLA.
+    """
+    return network == "fc"
+
+
+def steps_per_execution(steps: int) -> int:
+    """How many of an epoch's steps a device runs without returning to Python."""
     # A divisor: Keras would run past the end of an epoch otherwise.
     return max(n for n in range(1, min(steps, _MOST_STEPS_PER_EXECUTION) + 1) if steps % n == 0)
 
@@ -291,6 +287,13 @@ def _describe(config: ml_collections.ConfigDict, model, steps: int) -> Dict[str,
         "trained_dimensions": parameters if config.method == "sgd" else config.dimensions,
         "steps_per_epoch": steps,
         "seed": config.seed,
+        **environment(),
+    }
+
+
+def environment() -> Dict[str, Any]:
+    """The command, versions and machine of this process, for its results."""
+    return {
         "command": " ".join(shlex.quote(argument) for argument in [sys.executable, *sys.argv]),
         "versions": {
             "random_bases": random_bases.__version__,

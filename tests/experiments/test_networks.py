@@ -50,6 +50,35 @@ def test_parameters_of_fc_and_cnn_worked_out():
     assert count(networks.cnn(MNIST).weights) == cnn
 
 
+@pytest.mark.parametrize(
+    "name, shape, expected",
+    [
+        ("fc200", MNIST, 199_210),
+        ("fc200", CIFAR10, 656_810),
+        ("fc400x5", MNIST, 959_610),
+        ("lenet", MNIST, 44_426),
+        ("lenet", CIFAR10, 62_006),
+    ],
+)
+def test_parameters_as_in_li_2018(name, shape, expected):
+    model = networks.get(name, shape)
+
+    assert count(model.weights) == count(model.trainable_variables) == expected
+    assert model.name == name
+
+
+def test_parameters_of_li_2018_worked_out():
+    # A side of 28: 24, pooled 12, 8, pooled 4; a side of 32 ends at 5.
+    def lenet(channels, side):
+        convolutions = conv(channels, 6, side=5) + conv(6, 16, side=5)
+        return convolutions + dense(side * side * 16, 120) + dense(120, 84) + dense(84, 10)
+
+    assert (lenet(1, 4), lenet(3, 5)) == (44_426, 62_006)
+    assert dense(784, 200) + dense(200, 200) + dense(200, 10) == 199_210
+    assert dense(3072, 200) + dense(200, 200) + dense(200, 10) == 656_810
+    assert dense(784, 400) + 4 * dense(400, 400) + dense(400, 10) == 959_610
+
+
 def resnet_parameters(blocks):
     trained = conv(3, 16, bias=False)
     normalized = batch_normalization(16)
@@ -143,6 +172,13 @@ def test_unknown_name():
 def test_impossible_shape(shape):
     with pytest.raises(ValueError, match="input_shape=.*height, width, channels"):
         networks.get("fc", shape)
+
+
+@pytest.mark.parametrize("shape", [DIGITS, (15, 28, 1), (28, 15, 1)])
+def test_lenet_names_its_smallest_image(shape):
+    networks.get("lenet", (16, 16, 1))
+    with pytest.raises(ValueError, match="'lenet': the smallest image it takes is 16x16"):
+        networks.get("lenet", shape)
 
 
 @pytest.mark.parametrize("shape", [DIGITS, (17, 28, 1), (28, 17, 1)])

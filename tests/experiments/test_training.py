@@ -251,6 +251,6 @@ def test_the_optimizer_of_a_method(method, redraw_every):
 
 
 def test_epochs_are_cut_into_equal_executions():
-    assert training._steps_per_execution(1562) == 142
-    assert training._steps_per_execution(34) == 34
-    assert training._steps_per_execution(997) == 1
+    assert training.steps_per_execution(1562) == 142
+    assert training.steps_per_execution(34) == 34
+    assert training.steps_per_execution(997) == 1
