@@ -1,4 +1,6 @@
-"""Intrinsic dimension of FC-MNIST with shuffled pixels, as in Li et al. 2018 (784-200-200-10, D = 199,210): they report 750.
+"""Intrinsic dimension of FC-MNIST with shuffled pixels, as in Li et al. 2018.
+
+784-200-200-10, D = 199,210: they report 750.
 
 python scripts/intrinsic_dimension.py --config=configs/intrinsic_fc_mnist_pixels.py \
     --workdir=runs/intrinsic_fc_mnist_pixels

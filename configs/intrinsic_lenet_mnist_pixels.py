@@ -1,4 +1,6 @@
-"""Intrinsic dimension of LeNet-MNIST with shuffled pixels, as in Li et al. 2018 (LeNet, D = 44,426): they report 1,400.
+"""Intrinsic dimension of LeNet-MNIST with shuffled pixels, as in Li et al. 2018.
+
+LeNet, D = 44,426: they report 1,400.
 
 python scripts/intrinsic_dimension.py --config=configs/intrinsic_lenet_mnist_pixels.py \
     --workdir=runs/intrinsic_lenet_mnist_pixels

@@ -89,7 +89,9 @@ def search(
     Raises:
       ValueError: for an argument that is not allowed, or an accuracy that is not finite.
     """
-    _check(threshold, start, largest, seeds, growth, resolution)
+    check_search(start, largest, seeds, growth, resolution)
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold={threshold} is not possible; it must be finite.")
     evaluations: List[Evaluation] = []
     means: Dict[int, float] = {}
     waiting = sorted(set(start))
@@ -111,6 +113,20 @@ def search(
         waiting = [following]
 
 
+def check_search(
+    start: Sequence[int], largest: int, seeds: Sequence[int], growth: float, resolution: float
+) -> None:
+    """Raises what `search` raises for these arguments: before a threshold is paid for."""
+    if not start or not all(_is_int(d) and 1 <= d <= largest for d in start):
+        raise ValueError(f"start={start!r} is not possible; allowed: ints from 1 to largest={largest}.")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds={seeds!r} is not possible; allowed: at least one, all different.")
+    if not (growth > 1 and math.isfinite(growth)):
+        raise ValueError(f"growth={growth} is not possible; allowed: more than 1.")
+    if not (resolution > 0 and math.isfinite(resolution)):
+        raise ValueError(f"resolution={resolution} is not possible; allowed: more than 0.")
+
+
 def _next(
     reached: Optional[int], below: Optional[int], largest: int, growth: float, resolution: float
 ) -> Optional[int]:
@@ -122,19 +138,6 @@ def _next(
     if reached - below <= max(1, resolution * below):
         return None
     return min(reached - 1, max(below + 1, round(math.sqrt(below * reached))))
-
-
-def _check(threshold, start, largest, seeds, growth, resolution) -> None:
-    if not math.isfinite(threshold):
-        raise ValueError(f"threshold={threshold} is not possible; it must be finite.")
-    if not start or not all(_is_int(d) and 1 <= d <= largest for d in start):
-        raise ValueError(f"start={start!r} is not possible; allowed: ints from 1 to largest={largest}.")
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds={seeds!r} is not possible; allowed: at least one, all different.")
-    if not (growth > 1 and math.isfinite(growth)):
-        raise ValueError(f"growth={growth} is not possible; allowed: more than 1.")
-    if not (resolution > 0 and math.isfinite(resolution)):
-        raise ValueError(f"resolution={resolution} is not possible; allowed: more than 0.")
 
 
 def _is_int(value) -> bool:

@@ -190,6 +190,8 @@ def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: i
     data = load_data(config)
     model = networks.get(config.network, data.input_shape, data.num_classes)
     parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    how = (config.start, parameters, config.seeds, config.growth, config.resolution)
+    intrinsic_dimension.check_search(*how)
     directory = workdir / "evaluations"
     directory.mkdir(parents=True, exist_ok=True)
     wanted = {key: value for key, value in config.to_dict().items() if key not in _FREE}
@@ -216,15 +218,7 @@ def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: i
 
     direct = [evaluate(None, seed) for seed in config.seeds]
     mean = math.fsum(direct) / len(direct)
-    found = intrinsic_dimension.search(
-        evaluate,
-        config.fraction * mean,
-        config.start,
-        parameters,
-        config.seeds,
-        config.growth,
-        config.resolution,
-    )
+    found = intrinsic_dimension.search(evaluate, config.fraction * mean, *how)
     content = {
         "config": config.to_dict(),
         "parameters": parameters,

@@ -46,8 +46,8 @@ def keep_config(path: Path, wanted: Dict[str, Any], but: Sequence[str]) -> None:
     if different:
         changes = ", ".join(f"{key}: {found.get(key)!r} != {wanted.get(key)!r}" for key in different)
         raise ValueError(
-            f"{path.parent} holds a run of another configuration ({changes}). Choose another workdir, or "
-            "overwrite it."
+            f"{path.parent} holds a run of another configuration ({changes}). Choose another directory, or "
+            "discard what is in it."
         )
 
 
