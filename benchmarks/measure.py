@@ -67,10 +67,14 @@ def alternate(functions: Dict[str, Callable[[], Any]], repeats: int = 15) -> Dic
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
-def in_process(module: str, *arguments: Any) -> Dict[str, Any]:
-    """What `python -m module *arguments` prints as its last line, as JSON."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+def in_process(module: str, *arguments: Any, python: str = sys.executable, path: str = "") -> Dict[str, Any]:
+    """What `python -m module *arguments` prints as its last line, as JSON; `path` joins PYTHONPATH."""
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), path])),
+    }
+    command = [python, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout.decode().strip().splitlines()[-1])
 

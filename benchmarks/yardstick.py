@@ -1,6 +1,7 @@
 """The yardstick: `yardstick.c`, compiled for this machine when it is run."""
 
 import ctypes
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -30,6 +31,8 @@ def compile_sketch(distribution: str, size: int, dimensions: int) -> Callable:
     planes = {"normal": 2, "rademacher": 64}[distribution]
     if size % planes:
         raise ValueError(f"size={size} must be a multiple of {planes}.")
+    # Threads that wait would spin, and slow down what is measured next.
+    os.environ["OMP_WAIT_POLICY"] = "passive"
     with tempfile.TemporaryDirectory() as directory:
         library = Path(directory, "yardstick.so")
         subprocess.run(

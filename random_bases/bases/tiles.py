@@ -124,7 +124,7 @@ class Pairs:
 
     block = 2
     block_bytes = 8
-    most_rows = 32
+    most_rows = _UNROLLED
 
     def __init__(self, distribution: Distribution):
         self._distribution = distribution

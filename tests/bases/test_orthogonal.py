@@ -8,7 +8,7 @@ from random_bases.bases import OrthogonalBasis
 from tests.dense_reference import dense
 
 # One element, square, several blocks, an incomplete last block, prime sizes, several tiles of elements.
-SHAPES = [(1, 1, 64), (7, 7, 64), (67, 67, 64), (100, 30, 8), (257, 65, 64), (300, 10, 3), (9001, 50, 33)]
+SHAPES = [(1, 1, 64), (67, 67, 64), (257, 65, 64), (300, 10, 3), (9001, 50, 33)]
 
 
 def explicit(size, dimensions, block, **address):
@@ -23,7 +23,7 @@ def explicit(size, dimensions, block, **address):
 
 
 @pytest.mark.parametrize(("size", "dimensions", "block"), SHAPES)
-def test_directions_are_the_gram_schmidt_frames_of_the_dense_normal_ones(size, dimensions, block):
+def test_directions_are_the_orthonormal_frames_of_the_dense_normal_ones(size, dimensions, block):
     address = {"seed": 2**40 + 7, "draw": 3, "first": 11}
     expected = explicit(size, dimensions, block, **address)
     basis = OrthogonalBasis(size, dimensions, block)
@@ -35,12 +35,7 @@ def test_directions_are_the_gram_schmidt_frames_of_the_dense_normal_ones(size, d
     coordinates, moved = basis.sketch(v, **address)
     np.testing.assert_allclose(coordinates, basis.project(v, **address), atol=1e-5 * size**0.5)
     np.testing.assert_allclose(moved, basis.expand(coordinates, **address), atol=1e-5 * size**0.5)
-
-
-@pytest.mark.parametrize(("size", "dimensions", "block"), SHAPES)
-def test_a_block_is_orthonormal(size, dimensions, block):
-    basis = OrthogonalBasis(size, dimensions, block)
-    columns = _columns(basis, seed=5)
+    columns = _columns(basis, **address)
     gram = columns.T @ columns
     for start in range(0, dimensions, block):
         part = gram[start : start + block, start : start + block]
