@@ -63,6 +63,8 @@ def _plot(points: List[Dict[str, Any]], path: Path) -> None:
             if key == "mb" and variable == "D":
                 sizes = np.array(_ALL_SIZES, float)
                 ax.loglog(sizes, 4 * sizes / 2**20, "k:", label="a parameter vector")
+            if key == "mb" and variable == "d":
+                ax.set(yscale="linear", ylim=(0, 1.5 * max(p["mb"] for p in points if p["sweep"] == "d")))
             ax.set_ylabel(unit)
             ax.grid(alpha=0.3)
             if row == 1:
