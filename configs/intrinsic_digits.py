@@ -3,6 +3,8 @@
 The fully connected network of Li et al. 2018 (64-200-200-10, D = 55,210) on 8x8 pixels; not in the
 paper.
 
+168, with 55,210 parameters; a minute and a half on one core of an AMD EPYC.
+
 python scripts/intrinsic_dimension.py --config=configs/intrinsic_digits.py --workdir=runs/intrinsic_digits
 """
 
