@@ -108,6 +108,52 @@ class Subspace:
         c, *parts = self._run(self._sketch, self._checked(tensors), seed, draw)
         return c, parts
 
+    @property
+    def entrywise(self) -> bool:
+        """Whether `trace_directions` needs no memory beside its result."""
+        return all(group.basis.entrywise for group in self._groups.values())
+
+    def trace_directions(self, indices: Tensor, seed: Tensor, draws: Tensor) -> List[Tensor]:
+        """Single directions, P's columns, to be traced into a compiled program that uses them.
+
+        Args:
+          indices: int32 [k], each in [0, d).
+          seed: int32 [2].
+          draws: int32 [k], the number of the redraw of each.
+
+        Returns:
+          float32 tensors [k, *shape] for the variables' shapes.
+        """
+        if not self.entrywise:
+            one_hot = tf.one_hot(indices, self.dimensions)
+            return tf.map_fn(
+                lambda row: self._expand([row[0]], seed, row[1]),
+                (one_hot, draws),
+                fn_output_signature=[tf.TensorSpec(shape) for shape in self.shapes],
+                parallel_iterations=1,
+            )
+        rows = indices[:, tf.newaxis], draws[:, tf.newaxis]
+        compartments = np.repeat(np.arange(len(self.compartment_sizes)), self.compartment_dimensions)
+        mine = tf.gather(tf.constant(compartments, tf.int32), rows[0])
+        starts = np.concatenate([[0], np.cumsum(self.compartment_sizes)])
+        tensors = [None] * len(self.shapes)
+        start = 0
+        for i in self._split.order:
+            end = start + self._variable_sizes[i]
+            parts = [
+                tf.where(tf.equal(mine, k), self._entries(k, rows, seed, low, high), 0.0)
+                for k, low, high in _overlaps(starts, start, end)
+            ]
+            tensors[i] = tf.reshape(tf.concat(parts, axis=1), [indices.shape[0], *self.shapes[i]])
+            start = end
+        return tensors
+
+    def _entries(self, compartment: int, rows: Tuple[Tensor, Tensor], seed: Tensor, low: int, high: int):
+        """Entries of directions at elements `low` to `high` of a compartment: float32 [k, high - low]."""
+        key = self.compartment_sizes[compartment], self.compartment_dimensions[compartment]
+        direction, draw = rows
+        return self._groups[key].basis.trace_entries(direction, tf.range(low, high), seed, draw)
+
     def _run(self, method: Callable, values: List[Tensor], seed: Seed, draw):
         # One program for all compartments.
         program = self._programs.setdefault(method.__name__, compiled(method))
@@ -182,6 +228,16 @@ class Subspace:
         for i, piece in zip(self._split.order, pieces):
             tensors[i] = tf.reshape(piece, self.shapes[i])
         return tensors
+
+
+def _overlaps(starts: Sequence[int], start: int, end: int) -> List[Tuple[int, int, int]]:
+    """The compartments that elements `start` to `end` lie in, and where in them: (number, low, high)."""
+    found = []
+    for k, (first, last) in enumerate(zip(starts[:-1], starts[1:])):
+        low, high = max(start, first), min(end, last)
+        if low < high:
+            found.append((k, int(low - first), int(high - first)))
+    return found
 
 
 def _float32(tensors: Sequence[Tensor]) -> List[Tensor]:

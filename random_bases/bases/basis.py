@@ -62,6 +62,13 @@ class Basis:
         c = self.trace_project(v, seed, draw, first)
         return c, self.trace_expand(c, seed, draw, first)
 
+    # Whether single entries of P can be told without all others, by `trace_entries`.
+    entrywise = False
+
+    def trace_entries(self, direction: Tensor, elements: Tensor, seed: Tensor, draw: Tensor) -> Tensor:
+        """P's entries at `elements` of directions of these numbers (of the run); shapes broadcast."""
+        raise NotImplementedError
+
     def get_config(self) -> Dict[str, Any]:
         """Arguments that rebuild the basis with `type(basis)(**config)`."""
         return {"size": self.size, "dimensions": self.dimensions}

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import layout, stored, unknown_one
-from random_bases.sampling import derive_key, get_distribution
+from random_bases.sampling import counter, derive_key, get_distribution
 from random_bases.sampling.seeds import SAMPLES
 
 Tensor = tf.Tensor
@@ -90,6 +90,14 @@ class DenseBasis(Basis):
         """The bytes of all tiles of `rows` rows (compilers share them out by rows), and of their steps."""
         even = rows + rows % 2 if rows > 1 else 1
         return -(-self.dimensions // rows) * (even * row_bytes + _STEP_BYTES)
+
+    @property
+    def entrywise(self) -> bool:
+        return self.generator == "counter"
+
+    def trace_entries(self, direction: Tensor, elements: Tensor, seed: Tensor, draw: Tensor) -> Tensor:
+        key = derive_key(seed, draw, SAMPLES)
+        return self._scale(counter.entries(self.distribution, key, direction, elements))
 
     # Vectors of elements, as the layout holds them, with the column steps as leading axis.
 

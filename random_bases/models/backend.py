@@ -1,4 +1,4 @@
-"""The means that `SubspaceModel` has in the Keras at hand."""
+"""The means that models are trained by other ways than `fit`'s with, in the Keras at hand."""
 
 from random_bases.keras_api import GENERATION
 
@@ -6,35 +6,56 @@ if GENERATION == "keras3":
     from random_bases.models.keras3 import (
         Substitution,
         clone,
+        compilation,
+        compiled_loss,
         deserialize,
+        finalize,
+        is_compiled,
         layers,
         made_to_train,
+        metrics_results,
         path,
+        restored_epoch,
         serialize,
         state,
+        update_metrics,
         value,
     )
 else:
     from random_bases.models.keras2 import (
         Substitution,
         clone,
+        compilation,
+        compiled_loss,
         deserialize,
+        finalize,
+        is_compiled,
         layers,
         made_to_train,
+        metrics_results,
         path,
+        restored_epoch,
         serialize,
         state,
+        update_metrics,
         value,
     )
 
 __all__ = [
     "Substitution",
     "clone",
+    "compilation",
+    "compiled_loss",
     "deserialize",
+    "finalize",
+    "is_compiled",
     "layers",
     "made_to_train",
+    "metrics_results",
     "path",
     "serialize",
+    "restored_epoch",
     "state",
+    "update_metrics",
     "value",
 ]

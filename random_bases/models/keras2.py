@@ -41,15 +41,15 @@ class Substitution:
             del variable.__dict__["_substitute"]
         self._restore = []
 
-    def call(self, model: keras.Model, inputs) -> Tuple[Any, List[tf.Tensor]]:
+    def call(self, model: keras.Model, inputs, **arguments) -> Tuple[Any, List[tf.Tensor]]:
         """What `model`, called inside, returns; the losses it has added and its regularisers."""
         # While a SavedModel is written, a traced function stands for `call`: with theta0 in it.
         traced = vars(model).get("call")
         if not hasattr(traced, "_tf_decorator"):
-            return model(inputs), model.losses
+            return model(inputs, **arguments), model.losses
         del model.__dict__["call"]
         try:
-            return model(inputs), model.losses
+            return model(inputs, **arguments), model.losses
         finally:
             model.__dict__["call"] = traced
 
@@ -176,3 +176,49 @@ def clone(model: keras.Model) -> keras.Model:
         return copy.deepcopy(model)
     # Found again although they may not be registered.
     return deserialize(config, {type(layer).__name__: type(layer) for layer in layers(model)})
+
+
+def targets(batch: Sequence[Any], outputs) -> Tuple[Any, Any, Any]:
+    """(y, outputs, sample_weight) of a batch (x, y, sample_weight) or less."""
+    y, sample_weight = (*batch[1:], None, None)[:2]
+    return y, outputs, sample_weight
+
+
+def is_compiled(model: keras.Model) -> bool:
+    """Whether `model.compile` was called."""
+    return model._is_compiled
+
+
+def compiled_loss(model: keras.Model, batch: Sequence[Any], outputs) -> tf.Tensor:
+    """The loss that `model` was compiled with, of (x, y, sample_weight) or less; without added losses."""
+    if model.compiled_loss is None or model.loss is None:
+        return tf.zeros([])
+    return tf.cast(model.compiled_loss(*targets(batch, outputs)), tf.float32)
+
+
+def update_metrics(model: keras.Model, batch: Sequence[Any], outputs) -> None:
+    """Adds a batch (x, y, sample_weight), or less, to the metrics that `model` was compiled with."""
+    model.compiled_metrics.update_state(*targets(batch, outputs))
+
+
+def metrics_results(model: keras.Model) -> Dict[str, tf.Tensor]:
+    """The values of the metrics."""
+    return {metric.name: metric.result() for metric in model.metrics}
+
+
+def compilation(model: keras.Model):
+    """An object that is another one after each `model.compile`."""
+    return model.compiled_loss
+
+
+def restored_epoch(model: keras.Model, initial_epoch: int) -> int:
+    """The epoch to start at: what `BackupAndRestore` has restored, or `initial_epoch`."""
+    if GENERATION == "keras2.6":
+        return model._maybe_load_initial_epoch_from_ckpt(initial_epoch)
+    return model._maybe_load_initial_counters_from_ckpt(None, initial_epoch)[0]
+
+
+def finalize(model: keras.Model) -> None:
+    """What an optimizer does to the weights at the end of training."""
+    if GENERATION == "tf_keras":
+        model.optimizer.finalize_variable_values(model.trainable_variables)

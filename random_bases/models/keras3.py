@@ -44,9 +44,9 @@ class Substitution(keras.StatelessScope):
         else:
             variable._direct_assign(value)
 
-    def call(self, model: keras.Model, inputs) -> Tuple[Any, List[tf.Tensor]]:
+    def call(self, model: keras.Model, inputs, **arguments) -> Tuple[Any, List[tf.Tensor]]:
         """What `model`, called inside, returns; the losses it has added and its regularisers."""
-        outputs = model(inputs)
+        outputs = model(inputs, **arguments)
         # Not `model.losses`: it tells layers' losses apart by ids of tensors that may be used again.
         regularised = [v.regularizer(value) for v, value in self._pairs if v.regularizer is not None]
         return outputs, [*self.losses, *regularised]
@@ -95,3 +95,46 @@ def clone(model: keras.Model) -> keras.Model:
     classes = {type(layer).__name__: type(layer) for layer in layers(model)}
     config = serialize(model)
     return keras.saving.deserialize_keras_object(config, classes, safe_mode=False)
+
+
+def targets(batch: Sequence[Any], outputs) -> Tuple[Any, Any, Any]:
+    """(y, outputs, sample_weight) of a batch (x, y, sample_weight) or less."""
+    y, sample_weight = (*batch[1:], None, None)[:2]
+    return y, outputs, sample_weight
+
+
+def is_compiled(model: keras.Model) -> bool:
+    """Whether `model.compile` was called."""
+    return model.compiled
+
+
+def compiled_loss(model: keras.Model, batch: Sequence[Any], outputs) -> tf.Tensor:
+    """The loss that `model` was compiled with, of (x, y, sample_weight) or less; without added losses."""
+    loss = model._compile_loss(*targets(batch, outputs)) if model._compile_loss is not None else None
+    return tf.zeros([]) if loss is None else tf.cast(loss, tf.float32)
+
+
+def update_metrics(model: keras.Model, batch: Sequence[Any], outputs) -> None:
+    """Adds a batch (x, y, sample_weight), or less, to the metrics that `model` was compiled with."""
+    y, outputs, sample_weight = targets(batch, outputs)
+    model.compute_metrics(None, y, outputs, sample_weight)
+
+
+def metrics_results(model: keras.Model) -> Dict[str, tf.Tensor]:
+    """The values of the metrics."""
+    return model.get_metrics_result()
+
+
+def compilation(model: keras.Model):
+    """An object that is another one after each `model.compile`."""
+    return model._compile_loss
+
+
+def restored_epoch(model: keras.Model, initial_epoch: int) -> int:
+    """The epoch to start at: what `BackupAndRestore` has restored, or `initial_epoch`."""
+    return model._initial_epoch or initial_epoch
+
+
+def finalize(model: keras.Model) -> None:
+    """What an optimizer does to the weights at the end of training."""
+    model.optimizer.finalize_variable_values(model.trainable_variables)

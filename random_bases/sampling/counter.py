@@ -98,3 +98,35 @@ def tile(
       One float32 tensor of shape [rows, p, blocks] for each p of `planes(distribution)`.
     """
     return distribution.from_words(*words(key, direction, rows, block, blocks))
+
+
+def entries(
+    distribution: Distribution, key: tf.Tensor, direction: tf.Tensor, elements: tf.Tensor
+) -> tf.Tensor:
+    """Samples of single elements: those that `tile` gives there, each by itself.
+
+    What a compiler merges into the operation that uses them, so that none reaches memory. That costs
+    the words of a block once for every sample: `tile` is faster where many are used at once.
+
+    Args:
+      distribution: what to draw.
+      key: int32 [2] or [2, ...], from `derive_key`; all below broadcast with key[0].
+      direction: int32, the directions' numbers.
+      elements: int32, the elements' numbers.
+
+    Returns:
+      float32, of the broadcast shape.
+    """
+    (plane,) = set(distribution.planes)  # as many samples from each word
+    block = 2 * plane  # a power of two
+    numbers = tf.bitwise.right_shift(elements, tf.constant(block.bit_length() - 1, tf.int32))
+    place = tf.bitwise.bitwise_and(elements, tf.constant(block - 1, tf.int32))
+    pair = threefry2x32(key, (direction, numbers))
+    if plane > 1:
+        # The sample's bit becomes the lowest, which gives the first sample.
+        bit = tf.bitwise.bitwise_and(place, tf.constant(plane - 1, tf.int32))
+        pair = [tf.bitwise.right_shift(word, tf.broadcast_to(bit, word.shape)) for word in pair]
+    shape = pair[0].shape
+    groups = distribution.from_words(*(tf.reshape(word, [1, -1]) for word in pair))
+    first, second = (tf.reshape(group[:, 0], shape) for group in groups)
+    return tf.where(place < plane, first, second)

@@ -1,0 +1,80 @@
+"""The batches of a training loop of our own: of arrays or datasets, as `keras.Model.fit` takes them."""
+
+from typing import Any, Callable, NamedTuple, Optional, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+
+class Batches(NamedTuple):
+    """An endless stream of batches.
+
+    Attributes:
+      dataset_from: the number of the first batch to come -> dataset of (x,), (x, y) or (x, y, sample_weight).
+      per_epoch: the number of batches in an epoch; None: unknown.
+    """
+
+    dataset_from: Callable[[int], tf.data.Dataset]
+    per_epoch: Optional[int]
+
+
+def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: int) -> Batches:
+    """The batches of data in any form. A dataset begins where it begins, arrays at any batch.
+
+    Args:
+      x: a `tf.data.Dataset` of batches, which is repeated; or a (structure of) arrays of N examples.
+      y, sample_weight: arrays, or None.
+      batch_size: of arrays; None: 32. An incomplete last batch of an epoch is dropped.
+      shuffle: whether each epoch shows arrays in an order of its own, a function of (seed, epoch).
+      seed: an int in [0, 2**64).
+
+    Raises:
+      ValueError: for arrays of different lengths, too short for a batch, or y beside a dataset.
+    """
+    if isinstance(x, tf.data.Dataset):
+        if y is not None or sample_weight is not None or batch_size is not None:
+            raise ValueError("x is a dataset: y, sample_weight and batch_size must be None; it holds them.")
+        number = int(tf.data.experimental.cardinality(x))
+        if number == 0:
+            raise ValueError("x is an empty dataset.")
+        dataset = x.map(_as_tuple).repeat()
+        return Batches(lambda start: dataset, number if number > 0 else None)
+    arrays = tuple(part for part in (x, y, sample_weight) if part is not None)
+    if sample_weight is not None and y is None:
+        raise ValueError("sample_weight is given without y.")
+    with tf.device("CPU:0"):  # where tf.data runs, even if there is a GPU
+        arrays = tf.nest.map_structure(tf.convert_to_tensor, arrays)
+    lengths = {tensor.shape[0] for tensor in tf.nest.flatten(arrays)}
+    batch_size = 32 if batch_size is None else batch_size
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r} must be an int of at least 1.")
+    if len(lengths) != 1 or min(lengths) < batch_size:
+        raise ValueError(
+            f"x, y and sample_weight have lengths {sorted(lengths)}; allowed: one length, of at least "
+            f"batch_size={batch_size}."
+        )
+    (number,) = lengths
+    per_epoch = number // batch_size
+    signed = int(np.array(seed, np.uint64).view(np.int64))
+
+    def orders(epoch):
+        order = tf.range(number)
+        if shuffle:
+            pair = tf.stack([tf.constant(signed, tf.int64), epoch])
+            keys = tf.random.stateless_uniform([number], pair, None, None, tf.int32)
+            order = tf.argsort(keys, stable=True)
+        order = tf.reshape(order[: per_epoch * batch_size], [per_epoch, batch_size])
+        return tf.data.Dataset.from_tensor_slices(order)
+
+    def dataset_from(start):
+        first_epoch, skipped = divmod(start, per_epoch)
+        dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(orders).skip(skipped)
+        dataset = dataset.map(lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), arrays))
+        return dataset.prefetch(2)
+
+    return Batches(dataset_from, per_epoch)
+
+
+def _as_tuple(*batch) -> Tuple[Any, ...]:
+    # A dataset of single tensors gives (x,), as does one of dicts.
+    return batch

@@ -1,0 +1,268 @@
+"""The losses of a population's offspring: of the model at theta + sigma phi_j.
+
+Two ways, chosen by memory: many offspring at a time, each with weights of its own, or one after another
+in the model's own weights.
+"""
+
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+
+import tensorflow as tf
+
+from random_bases.bases.basis import compiled
+from random_bases.evolution.perturbations import Perturbations
+from random_bases.keras_api import keras
+from random_bases.models import backend
+
+Tensor = tf.Tensor
+
+
+class Population(NamedTuple):
+    """What both ways need to know.
+
+    Attributes:
+      model: the model.
+      perturbations: of its trainable variables.
+      sigma: the perturbations' size.
+      antithetic: whether each phi_j has two offspring, at +sigma and -sigma.
+      shared: whether all offspring see one batch.
+      training: the `training` argument of the model's call.
+      jit_compile: whether the model's call is compiled by XLA.
+    """
+
+    model: keras.Model
+    perturbations: Perturbations
+    sigma: float
+    antithetic: bool
+    shared: bool
+    training: bool
+    jit_compile: bool
+
+    @property
+    def signs(self) -> List[float]:
+        """Of sigma, for the offspring of one direction."""
+        return [1.0, -1.0] if self.antithetic else [1.0]
+
+    @property
+    def variables(self) -> list:
+        return self.model.trainable_variables
+
+
+class Together:
+    """Offspring evaluated `rows` at a time, each in weights of its own: theta is not touched.
+
+    Args:
+      population: the population.
+      rows: how many at a time; one direction's at least.
+    """
+
+    def __init__(self, population: Population, rows: int):
+        self._population = population
+        self._rows = rows
+        # A program of its own: its results are stored, and not generated again wherever they are used.
+        self._weights = compiled(self._trace_weights)
+        compile_ = (
+            compiled if population.jit_compile else lambda function: tf.function(function, autograph=False)
+        )
+        self._evaluate = compile_(self._trace)
+
+    def losses(self, iterator: Optional[tf.data.Iterator], update: Tensor) -> Tensor:
+        """The loss of each offspring, which also go into the model's metrics.
+
+        Args:
+          iterator: gives (x,), (x, y) or (x, y, sample_weight) for each direction, or once if it is shared.
+          update: int32 scalar, how many updates were made before.
+
+        Returns:
+          float32 [directions, signs].
+        """
+        number = self._population.perturbations.number
+        signs = len(self._population.signs)
+        chunk = min(self._rows // signs, number)
+        chunks, left = divmod(number, chunk)
+        shared = next(iterator) if self._population.shared else None
+
+        def some(first, count):
+            batch = shared if shared is not None else _stacked(iterator, count)
+            weights = self._weights(first, tf.zeros([count]), update)
+            losses, outputs = self._evaluate(weights, batch)
+            backend.update_metrics(self._population.model, *_of_all(batch, outputs, count, signs, shared))
+            return tf.reshape(losses, [count, signs])
+
+        def write(i, array):
+            return i + 1, array.write(i, some(i * chunk, chunk))
+
+        array = tf.TensorArray(tf.float32, chunks, element_shape=[chunk, signs])
+        _, array = tf.while_loop(
+            lambda i, _: i < chunks, write, (tf.constant(0), array), parallel_iterations=1
+        )
+        losses = array.concat()
+        if left:
+            losses = tf.concat([losses, some(tf.constant(chunks * chunk), left)], axis=0)
+        return tf.ensure_shape(losses, [number, signs])
+
+    def _trace_weights(self, first: Tensor, like: Tensor, update: Tensor) -> List[Tensor]:
+        """The weights of the offspring of `len(like)` directions from number `first`: [rows, *shape]."""
+        population = self._population
+        perturbations = population.perturbations.trace(first + tf.range(like.shape[0]), update)
+        return [
+            _rows_of_signs(backend.value(variable), population.sigma * phi, population.signs)
+            for variable, phi in zip(population.variables, perturbations)
+        ]
+
+    def _trace(self, weights: List[Tensor], batch: Any) -> Tuple[Tensor, Any]:
+        """Losses [rows] and outputs [rows, ...] of offspring of these weights [rows, *shape]."""
+        population, rows = self._population, weights[0].shape[0]
+        if population.shared:
+            of_row = lambda row: batch  # noqa: E731
+        else:
+            batch = tf.nest.map_structure(lambda t: tf.repeat(t, len(population.signs), axis=0), batch)
+            of_row = lambda row: tf.nest.map_structure(lambda t: tf.gather(t, row), batch)  # noqa: E731
+
+        def forward(row_and_weights):
+            row, weights = row_and_weights
+            with backend.Substitution(population.variables, weights) as substitution:
+                outputs, added = substitution.call(
+                    population.model, of_row(row)[0], training=population.training
+                )
+            return outputs, _sum(added)
+
+        if rows == 1:
+            result = forward((tf.constant(0), [tensor[0] for tensor in weights]))
+            outputs, added = tf.nest.map_structure(lambda tensor: tensor[tf.newaxis], result)
+        else:
+            outputs, added = tf.vectorized_map(forward, (tf.range(rows), weights))
+
+        def loss(row):
+            row_outputs = tf.nest.map_structure(lambda tensor: tf.gather(tensor, row), outputs)
+            return backend.compiled_loss(population.model, of_row(row), row_outputs) + tf.gather(added, row)
+
+        losses = tf.map_fn(loss, tf.range(rows), fn_output_signature=tf.float32, parallel_iterations=1)
+        return losses, outputs
+
+
+class InPlace:
+    """Offspring evaluated one after another in the model's own weights, which are then restored.
+
+    Up to rounding: each is moved by sigma phi_j, generated where it is added, and back. Bases whose
+    entries are independent need no memory for that; others that of one direction.
+
+    Args:
+      population: the population.
+      objective: None for the compiled loss; or a Python function of (model, batch), or of the model
+        alone where there is no data, to a number to be minimised.
+    """
+
+    def __init__(self, population: Population, objective: Optional[Callable] = None):
+        self._population = population
+        self._objective = objective
+        self.move = compiled(self._move)
+        compile_ = (
+            compiled if population.jit_compile else lambda function: tf.function(function, autograph=False)
+        )
+        self._evaluate = compile_(self._trace)
+
+    def losses(self, iterator: Optional[tf.data.Iterator], update: Tensor) -> Tensor:
+        """As `Together.losses`; with an objective, to be called eagerly."""
+        if self._objective is not None:
+            return self._losses_by_python(iterator, update)
+        number, signs = self._population.perturbations.number, len(self._population.signs)
+        shared = next(iterator) if self._population.shared else None
+
+        def write(i, array):
+            batch = next(iterator) if shared is None else shared
+
+            def loss():
+                value, outputs = self._evaluate(batch)
+                backend.update_metrics(self._population.model, batch, outputs)
+                return value
+
+            return i + 1, array.write(i, tf.stack(self._around(i, update, loss)))
+
+        array = tf.TensorArray(tf.float32, number, element_shape=[signs])
+        return tf.while_loop(lambda i, _: i < number, write, (tf.constant(0), array), parallel_iterations=1)[
+            1
+        ].stack()
+
+    def _losses_by_python(self, iterator: Optional[tf.data.Iterator], update: Tensor) -> Tensor:
+        arguments = [self._population.model]
+
+        def loss():
+            return float(self._objective(*arguments))
+
+        rows = []
+        for i in range(self._population.perturbations.number):
+            if iterator is not None and (i == 0 or not self._population.shared):
+                arguments[1:] = [next(iterator)]
+            rows.append(self._around(tf.constant(i), update, loss))
+        return tf.constant(rows, tf.float32)
+
+    def _around(self, index: Tensor, update: Tensor, loss: Callable) -> list:
+        """loss() at each sign's offspring of a direction."""
+        values, at = [], 0.0
+        try:
+            for sign in self._population.signs:
+                self.move(tf.constant((sign - at) * self._population.sigma), index, update)
+                at = sign
+                values.append(loss())
+        finally:
+            self.move(tf.constant(-at * self._population.sigma), index, update)
+        return values
+
+    def _move(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
+        """Theta += coefficient phi."""
+        perturbations = self._population.perturbations.trace(index[tf.newaxis], update)
+        for variable, phi in zip(self._population.variables, perturbations):
+            variable.assign_add(tf.cast(coefficient * phi[0], variable.dtype))
+
+    def _trace(self, batch: Any) -> Tuple[Tensor, Any]:
+        model = self._population.model
+        outputs = model(batch[0], training=self._population.training)
+        return backend.compiled_loss(model, batch, outputs) + _sum(model.losses), outputs
+
+
+def _rows_of_signs(value: Tensor, step: Tensor, signs: List[float]) -> Tensor:
+    """Value + sign * step[j] for each j and sign: [len(step) * len(signs), ...]."""
+    steps = tf.stack([sign * step for sign in signs], axis=1)
+    steps = tf.reshape(steps, [-1, *value.shape])
+    return tf.cast(tf.cast(value, tf.float32) + steps, value.dtype)
+
+
+def _stacked(iterator: tf.data.Iterator, count: int) -> Any:
+    """The next `count` batches as tensors [count, ...]."""
+    for spec in tf.nest.flatten(iterator.element_spec):
+        if not spec.shape.is_fully_defined():
+            raise ValueError(
+                f"x has batches of shape {spec.shape}, which is not static: they cannot be evaluated "
+                "together. Use dataset.batch(..., drop_remainder=True), or memory_budget=0."
+            )
+    return tf.map_fn(
+        lambda _: next(iterator),
+        tf.range(count),
+        fn_output_signature=iterator.element_spec,
+        parallel_iterations=1,
+    )
+
+
+def _of_all(batch: Any, outputs: Any, count: int, signs: int, shared: Any) -> Tuple[Any, Any]:
+    """Batch and outputs of all rows as one large batch."""
+    rows = count * signs
+
+    def of_rows(tensor):
+        if shared is not None:
+            tensor = tf.broadcast_to(tensor, tf.concat([[rows], tf.shape(tensor)], axis=0))
+        else:
+            tensor = tf.repeat(tensor, signs, axis=0)
+        return _merged(tensor)
+
+    return (None, *tf.nest.map_structure(of_rows, tuple(batch[1:]))), tf.nest.map_structure(_merged, outputs)
+
+
+def _merged(tensor: Tensor) -> Tensor:
+    """[rows, batch, ...] to [rows * batch, ...]."""
+    shape = tf.shape(tensor)
+    merged = tf.reshape(tensor, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
+    return tf.ensure_shape(merged, [None, *tensor.shape[2:]])
+
+
+def _sum(losses: List[Tensor]) -> Tensor:
+    return tf.add_n([tf.cast(tf.reduce_sum(loss), tf.float32) for loss in losses]) if losses else tf.zeros([])

@@ -1,0 +1,412 @@
+"""Natural evolution strategies for Keras models.
+
+Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinforcement Learning"
+(arXiv:1703.03864), as used by Gressmann et al. 2020 (arXiv:2011.04720), and SPSA as in Malladi et al. 2023,
+"Fine-Tuning Language Models with Just Forward Passes" (arXiv:2305.17333).
+"""
+
+import math
+from fractions import Fraction
+from typing import Any, Callable, Dict, Optional, Sequence, Union
+
+import numpy as np
+import tensorflow as tf
+
+from random_bases import keras_api
+from random_bases.bases.basis import Basis
+from random_bases.compartments import Compartments
+from random_bases.evolution import shaping
+from random_bases.evolution.batches import stream
+from random_bases.evolution.offspring import InPlace, Population, Together
+from random_bases.evolution.perturbations import Perturbations
+from random_bases.keras_api import keras
+from random_bases.models import backend
+from random_bases.sampling.seeds import as_seed
+
+MINIBATCHES = ("independent", "shared")
+UPDATE_SCALES = ("gradient", "paper")
+
+# More at a time save little more, and their activations would count.
+_MOST_TOGETHER = 32
+
+
+class NaturalEvolutionStrategies:
+    """Trains a Keras model by the fitness of randomly perturbed weights, without gradients.
+
+    Each update draws directions phi_j with entries of variance 1, evaluates the offspring at
+    theta + sigma phi_j, shapes their fitness (the negative loss) to weights w_j, and hands
+
+        -1 / (population * sigma) * sum_j w_j phi_j
+
+    to the optimizer in place of the gradient: with `fitness="raw"` an unbiased estimate of the gradient of
+    the loss smoothed over phi. Directions come from (`seed`, the number of the update) whenever they are
+    needed: memory does not grow with the population.
+
+    `population=2, antithetic=True, fitness="raw"` is SPSA, as used by MeZO: two forward passes an update, in
+    the memory of inference if the optimizer is plain SGD (`learning_rate`) and the weights exceed
+    `memory_budget`.
+
+    Args:
+      model: a built Keras model, compiled with the loss to be minimised (unless there is an `objective`).
+      population: offspring in an update; both halves of antithetic pairs count.
+      sigma: the perturbations' standard deviation.
+      learning_rate: of plain SGD: a number or a Keras schedule.
+      optimizer: in place of `learning_rate`: a Keras optimizer, by name or an instance. Either way it becomes
+        `model.optimizer`, so callbacks, checkpoints and saving see it.
+      fitness: "centered_ranks", "normalized", "raw", or a function from the fitness, float32 [population], to
+        weights of the same shape; antithetic pairs are neighbours in it.
+      antithetic: whether offspring come in pairs at +phi_j and -phi_j, which see the same mini-batch.
+      minibatch: "independent": each direction has a mini-batch of its own; "shared": all offspring of an
+        update see one (the hybrid of Gressmann et al.).
+      basis: of the directions: a name in `random_bases.bases.names()`, or a `Basis` with size D and as many
+        dimensions as there are directions.
+      compartments: "network", "layer", "variable", an int or a list of sizes. With several, each direction
+        moves one compartment only, and they share the directions evenly.
+      update_scale: "gradient": as above; "paper": that divided by sqrt(D), as the implementation of Gressmann
+        et al. does, for reproducing it.
+      objective: for what is no loss of a batch, or not differentiable: a Python function of (model, batch),
+        or of the model alone if `fit` gets no data, to a number to be minimised. It is called with the
+        offspring's weights in the model.
+      training: what offspring are called with. False: no dropout noise, normalisation by moving averages,
+        which stay as they are; True: as in `Model.fit`.
+      memory_budget: bytes for the weights of offspring that are evaluated together, at most 32. If it is less
+        than one direction's offspring need, they are evaluated one by one in the model's own weights, which
+        are moved and moved back (equal up to rounding).
+      jit_compile: whether offspring are evaluated in XLA. Without it, those evaluated together are slower.
+      seed: of the directions, an int in [0, 2**64); and of the order of arrays given to `fit`.
+
+    Attributes:
+      model, optimizer: as above.
+
+    Raises:
+      TypeError, ValueError: for an argument that is not allowed, naming it.
+
+    Example:
+    >>> model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    >>> nes = rb.NaturalEvolutionStrategies(model, population=250, sigma=0.01, learning_rate=0.1)
+    >>> history = nes.fit(images, labels, batch_size=32, epochs=10)
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        population: int,
+        sigma: float,
+        learning_rate: Optional[Union[float, Any]] = None,
+        optimizer: Optional[Union[str, Any]] = None,
+        fitness: Union[str, Callable[[tf.Tensor], tf.Tensor]] = "centered_ranks",
+        antithetic: bool = False,
+        minibatch: str = "independent",
+        basis: Union[str, Basis] = "normal",
+        compartments: Compartments = "network",
+        update_scale: str = "gradient",
+        objective: Optional[Callable] = None,
+        training: bool = False,
+        memory_budget: int = 2**27,
+        jit_compile: bool = True,
+        seed: int = 0,
+    ):
+        _check_model(model)
+        _check_population(population, antithetic)
+        _check_positive("sigma", sigma)
+        _check_choice("minibatch", minibatch, MINIBATCHES)
+        _check_choice("update_scale", update_scale, UPDATE_SCALES)
+        for name, value in (("antithetic", antithetic), ("training", training), ("jit_compile", jit_compile)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name}={value!r} must be True or False.")
+        if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 0:
+            raise ValueError(f"memory_budget={memory_budget!r} must be an int of at least 0 (bytes).")
+        if objective is not None and not callable(objective):
+            raise TypeError(f"objective={objective!r} must be a function, or None for the compiled loss.")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed={seed!r} must be an int.")
+        as_seed(seed)
+        self.model = model
+        self.optimizer = _resolve_optimizer(learning_rate, optimizer)
+        self._shaping = shaping.get(fitness)
+        self._objective = objective
+        self._seed = seed
+        variables = model.trainable_variables
+        perturbations = Perturbations(
+            [tuple(v.shape) for v in variables],
+            [backend.path(v) for v in variables],
+            population // 2 if antithetic else population,
+            basis,
+            compartments,
+            seed,
+        )
+        self._perturbations = perturbations
+        self._scale = 1.0 / sigma
+        if update_scale == "paper":
+            self._scale /= math.sqrt(perturbations.size)
+        self._population = Population(
+            model, perturbations, float(sigma), antithetic, minibatch == "shared", training, jit_compile
+        )
+        keras_api.build_optimizer(self.optimizer, variables)
+        self._rows = min(_MOST_TOGETHER, memory_budget // (4 * perturbations.size))
+        self._loss = keras.metrics.Mean(name="loss")
+        self._compilation = None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether offspring are evaluated one by one in the model's own weights."""
+        return self._objective is not None or self._rows < len(self._population.signs)
+
+    @property
+    def batches_per_update(self) -> int:
+        """How many batches an update takes from the data."""
+        return 1 if self._population.shared else self._perturbations.number
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size: Optional[int] = None,
+        epochs: int = 1,
+        verbose: Union[str, int] = "auto",
+        callbacks: Optional[Sequence[keras.callbacks.Callback]] = None,
+        validation_data=None,
+        shuffle: bool = True,
+        sample_weight=None,
+        initial_epoch: int = 0,
+        steps_per_epoch: Optional[float] = None,
+        validation_steps: Optional[int] = None,
+        validation_batch_size: Optional[int] = None,
+        validation_freq: int = 1,
+    ) -> keras.callbacks.History:
+        """Trains the model, in place: as `keras.Model.fit`, with an update in place of a step.
+
+        "loss" is the offspring's mean, and so are the compiled metrics: of perturbed weights.
+
+        A run continues exactly, with the same weights as one that was never stopped, from weights and
+        optimizer (that is from a saved model) if its data does: arrays do; a dataset must begin at
+        batch `optimizer.iterations * batches_per_update`.
+
+        Args:
+          x: arrays, or a `tf.data.Dataset` of (x, y) or (x, y, sample_weight), which is repeated. Unless
+            `minibatch="shared"`, its batches must all have one static shape where offspring are evaluated
+            together. None: no data, with an `objective` only.
+          y, sample_weight, batch_size, shuffle: of arrays.
+          epochs, verbose, callbacks, initial_epoch: as in `keras.Model.fit`.
+          steps_per_epoch: updates in an epoch; may be a fraction, such as 6.25, as long as it is at least 1:
+            epoch e then ends after floor(e * steps_per_epoch) updates. None: the data's batches divided by
+            those of an update, so that an epoch is an epoch of images.
+          validation_data, validation_steps, validation_batch_size, validation_freq: as in `keras.Model.fit`.
+
+        Returns:
+          The history.
+
+        Raises:
+          ValueError: for what is not allowed, naming it.
+        """
+        if x is None and self._objective is None:
+            raise ValueError("x=None is allowed with an objective only.")
+        if self._objective is None and not backend.is_compiled(self.model):
+            raise ValueError(f"model={self.model.name!r} is not compiled: call its `compile` with a loss.")
+        model = self.model
+        model.optimizer = self.optimizer
+        model.stop_training = False
+        self._build_once()
+        data = None
+        if x is not None:
+            data = stream(x, y, sample_weight, batch_size, shuffle, self._seed)
+        updates = self._updates_per_epoch(steps_per_epoch, None if data is None else data.per_epoch)
+        callbacks = keras.callbacks.CallbackList(
+            callbacks,
+            add_history=True,
+            add_progbar=verbose != 0,
+            model=model,
+            verbose=1 if verbose == "auto" else verbose,
+            epochs=epochs,
+            steps=math.ceil(updates),
+        )
+        callbacks.on_train_begin()
+        first_epoch = backend.restored_epoch(model, initial_epoch)
+        iterator = None
+        if data is not None:
+            start = int(self.optimizer.iterations) * self.batches_per_update
+            iterator = iter(data.dataset_from(start))
+        logs: Dict[str, float] = {}
+        for epoch in range(first_epoch, epochs):
+            callbacks.on_epoch_begin(epoch)
+            steps = math.floor((epoch + 1) * updates) - math.floor(epoch * updates)
+            logs = self._train_epoch(iterator, steps, callbacks)
+            if validation_data is not None and (epoch + 1) % validation_freq == 0:
+                logs.update(
+                    self._validate(validation_data, validation_batch_size, validation_steps, callbacks)
+                )
+            callbacks.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        backend.finalize(model)
+        callbacks.on_train_end(logs)
+        return model.history
+
+    def evaluate(self, *arguments, **keyword_arguments):
+        """`model.evaluate`."""
+        return self.model.evaluate(*arguments, **keyword_arguments)
+
+    def _train_epoch(self, iterator, steps: int, callbacks) -> Dict[str, float]:
+        """`steps` updates; returns the means over their offspring."""
+        self.model.reset_metrics()
+        self._loss.reset_state()
+        logs: Dict[str, float] = {}
+        for step in range(steps):
+            callbacks.on_train_batch_begin(step)
+            self._function(iterator)
+            logs = self._logs()
+            callbacks.on_train_batch_end(step, logs)
+            if self.model.stop_training:
+                break
+        return dict(logs)
+
+    def _updates_per_epoch(self, steps_per_epoch: Optional[float], batches: Optional[int]) -> Fraction:
+        if steps_per_epoch is not None:
+            if isinstance(steps_per_epoch, bool) or not 1 <= steps_per_epoch < math.inf:
+                raise ValueError(f"steps_per_epoch={steps_per_epoch!r} must be a number of at least 1.")
+            return Fraction(steps_per_epoch)
+        if batches is None:
+            raise ValueError("steps_per_epoch=None needs data of a known number of batches; give it.")
+        if batches < self.batches_per_update:
+            raise ValueError(
+                f"x has {batches} batches, fewer than an update's {self.batches_per_update}. Give "
+                "steps_per_epoch: an epoch then takes more images than there are."
+            )
+        return Fraction(batches, self.batches_per_update)
+
+    def _validate(self, data, batch_size, steps, callbacks) -> Dict[str, float]:
+        x, y, sample_weight = data, None, None
+        if isinstance(data, (tuple, list)):
+            x, y, sample_weight = (*data, None, None)[:3]
+        logs = self.model.evaluate(
+            x,
+            y,
+            sample_weight=sample_weight,
+            batch_size=batch_size,
+            steps=steps,
+            callbacks=callbacks,
+            verbose=0,
+            return_dict=True,
+        )
+        return {f"val_{name}": value for name, value in logs.items()}
+
+    def _logs(self) -> Dict[str, float]:
+        results = {**backend.metrics_results(self.model), "loss": self._loss.result()}
+        return {name: np.asarray(value).tolist() for name, value in results.items()}
+
+    def _build_once(self) -> None:
+        """Programs, traced anew if the model was compiled anew."""
+        compilation = backend.compilation(self.model)
+        if self._compilation is not None and self._compilation is compilation:
+            return
+        self._compilation = compilation
+        self._moves = self.in_place and is_plain_sgd(self.optimizer)
+        if self.in_place:
+            self._offspring = InPlace(self._population, self._objective)
+        else:
+            self._offspring = Together(self._population, self._rows)
+        if self._objective is not None:
+            self._function = self._update  # calls Python
+        else:
+            strategy = self.model.distribute_strategy
+            self._function = tf.function(
+                lambda iterator: strategy.run(self._update, (iterator,)), autograph=False
+            )
+
+    def _update(self, iterator) -> None:
+        """One update of the weights."""
+        update = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int32)
+        losses = self._offspring.losses(iterator, update)
+        self._loss.update_state(losses)
+        signs = tf.constant(self._population.signs)
+        fitness = -tf.reshape(losses, [-1])
+        weights = tf.convert_to_tensor(self._shaping(fitness))
+        if weights.shape != fitness.shape:
+            raise ValueError(f"fitness returns shape {weights.shape}; allowed: {fitness.shape}.")
+        weights = tf.reduce_sum(tf.reshape(weights, losses.shape) * signs, axis=1)
+        weights *= self._scale / len(self._population.signs)
+        if self._moves:
+            self._move(weights, update)
+        else:
+            means = self._perturbations.combine(weights, update)
+            variables = self._population.variables
+            gradients = [tf.cast(-mean, variable.dtype) for mean, variable in zip(means, variables)]
+            self.optimizer.apply_gradients(list(zip(gradients, variables)))
+
+    def _move(self, weights: tf.Tensor, update: tf.Tensor) -> None:
+        """The step of plain SGD, in the memory of the weights."""
+        rate = self.optimizer.learning_rate
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            rate = rate(self.optimizer.iterations)
+        steps = self._perturbations.coefficients(weights) * tf.cast(tf.convert_to_tensor(rate), tf.float32)
+
+        def move(index):
+            self._offspring.move(tf.gather(steps, index), index, update)
+            return index + 1
+
+        tf.while_loop(lambda index: index < steps.shape[0], move, (tf.constant(0),), parallel_iterations=1)
+        self.optimizer.iterations.assign_add(1)
+
+
+def is_plain_sgd(optimizer) -> bool:
+    """Whether an optimizer's step is minus its learning rate times the gradient, and nothing else."""
+    config = optimizer.get_config()
+    others = set(config) - {"name", "learning_rate", "nesterov", "is_legacy_optimizer", "jit_compile"}
+    ema = {"ema_momentum", "ema_overwrite_frequency"}  # of use_ema
+    return type(optimizer) is keras.optimizers.SGD and not any(config[key] for key in others - ema)
+
+
+def _resolve_optimizer(learning_rate, optimizer):
+    if (learning_rate is None) == (optimizer is None):
+        raise ValueError(
+            f"learning_rate={learning_rate!r}, optimizer={optimizer!r}: exactly one of them must be given."
+        )
+    if optimizer is None:
+        if isinstance(learning_rate, (int, float)):
+            _check_positive("learning_rate", learning_rate)
+        return keras.optimizers.SGD(learning_rate)
+    optimizer = keras.optimizers.get(optimizer)
+    if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
+        raise ValueError(
+            "optimizer is a LossScaleOptimizer: there are no gradients to scale; give what it wraps."
+        )
+    if getattr(optimizer, "gradient_accumulation_steps", None):
+        raise ValueError("optimizer accumulates gradients: a larger population does that.")
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            f"optimizer={optimizer!r} must be a keras.optimizers.Optimizer of Keras {keras.__version__}."
+        )
+    return optimizer
+
+
+def _check_model(model) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model={model!r} must be a keras.Model of Keras {keras.__version__}.")
+    if not model.built:
+        raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
+    if not model.trainable_variables:
+        raise ValueError(f"model={model.name!r} has no trainable weights.")
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(f"model={model.name!r} is on {replicas} replicas; allowed: 1.")
+
+
+def _check_population(population: int, antithetic: bool) -> None:
+    if isinstance(population, bool) or not isinstance(population, int) or population < 2:
+        raise ValueError(f"population={population!r} must be an int of at least 2.")
+    if antithetic and population % 2:
+        raise ValueError(
+            f"population={population} must be even with antithetic=True: both halves of pairs count."
+        )
+
+
+def _check_positive(name: str, value) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r} must be a number.")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name}={value!r} must be positive and finite.")
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} is unknown; allowed: {allowed}.")
