@@ -132,27 +132,44 @@ class Subspace:
                 fn_output_signature=[tf.TensorSpec(shape) for shape in self.shapes],
                 parallel_iterations=1,
             )
-        rows = indices[:, tf.newaxis], draws[:, tf.newaxis]
         compartments = np.repeat(np.arange(len(self.compartment_sizes)), self.compartment_dimensions)
-        mine = tf.gather(tf.constant(compartments, tf.int32), rows[0])
-        starts = np.concatenate([[0], np.cumsum(self.compartment_sizes)])
+        mine = tf.gather(tf.constant(compartments, tf.int32), indices)
+        # All groups draw from one key.
+        (group, *_) = self._groups.values()
+        key = group.basis.trace_key(seed, draws[:, tf.newaxis])
         tensors = [None] * len(self.shapes)
         start = 0
         for i in self._split.order:
-            end = start + self._variable_sizes[i]
-            parts = [
-                tf.where(tf.equal(mine, k), self._entries(k, rows, seed, low, high), 0.0)
-                for k, low, high in _overlaps(starts, start, end)
-            ]
-            tensors[i] = tf.reshape(tf.concat(parts, axis=1), [indices.shape[0], *self.shapes[i]])
-            start = end
+            entries = self._entries(key, start, self._variable_sizes[i], indices, mine)
+            tensors[i] = tf.reshape(entries, [indices.shape[0], *self.shapes[i]])
+            start += self._variable_sizes[i]
         return tensors
 
-    def _entries(self, compartment: int, rows: Tuple[Tensor, Tensor], seed: Tensor, low: int, high: int):
-        """Entries of directions at elements `low` to `high` of a compartment: float32 [k, high - low]."""
-        key = self.compartment_sizes[compartment], self.compartment_dimensions[compartment]
-        direction, draw = rows
-        return self._groups[key].basis.trace_entries(direction, tf.range(low, high), seed, draw)
+    def _entries(self, key: Tensor, start: int, number: int, indices: Tensor, mine: Tensor) -> Tensor:
+        """Entries of directions at `number` elements from `start`, counted over all compartments.
+
+        One formula for all elements: a compiler that had to join pieces would generate samples over and
+        over.
+
+        Args:
+          indices, mine: int32 [k], the directions and their compartments.
+
+        Returns:
+          float32 [k, number].
+        """
+        starts = np.concatenate([[0], np.cumsum(self.compartment_sizes)])
+        local = (
+            tf.range(start, start + number) - tf.gather(tf.constant(starts, tf.int32), mine)[:, tf.newaxis]
+        )
+        entries = []
+        for group in self._groups.values():
+            overlapping = [k for k in group.members if starts[k] < start + number and start < starts[k + 1]]
+            if overlapping:
+                ours = tf.reduce_any(tf.equal(mine[:, tf.newaxis], overlapping), axis=1)[:, tf.newaxis]
+                inside = ours & (local >= 0) & (local < group.basis.size)
+                drawn = group.basis.trace_entries(key, indices[:, tf.newaxis], tf.maximum(local, 0))
+                entries.append(tf.where(inside, drawn, 0.0))
+        return tf.add_n(entries)
 
     def _run(self, method: Callable, values: List[Tensor], seed: Seed, draw):
         # One program for all compartments.
@@ -228,16 +245,6 @@ class Subspace:
         for i, piece in zip(self._split.order, pieces):
             tensors[i] = tf.reshape(piece, self.shapes[i])
         return tensors
-
-
-def _overlaps(starts: Sequence[int], start: int, end: int) -> List[Tuple[int, int, int]]:
-    """The compartments that elements `start` to `end` lie in, and where in them: (number, low, high)."""
-    found = []
-    for k, (first, last) in enumerate(zip(starts[:-1], starts[1:])):
-        low, high = max(start, first), min(end, last)
-        if low < high:
-            found.append((k, int(low - first), int(high - first)))
-    return found
 
 
 def _float32(tensors: Sequence[Tensor]) -> List[Tensor]:

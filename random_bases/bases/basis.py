@@ -62,10 +62,14 @@ class Basis:
         c = self.trace_project(v, seed, draw, first)
         return c, self.trace_expand(c, seed, draw, first)
 
-    # Whether single entries of P can be told without all others, by `trace_entries`.
+    # Whether single entries of P can be told without all others, by the two methods that follow.
     entrywise = False
 
-    def trace_entries(self, direction: Tensor, elements: Tensor, seed: Tensor, draw: Tensor) -> Tensor:
+    def trace_key(self, seed: Tensor, draw: Tensor) -> Tensor:
+        """What `trace_entries` draws from: int32 [2, *draw.shape]."""
+        raise NotImplementedError
+
+    def trace_entries(self, key: Tensor, direction: Tensor, elements: Tensor) -> Tensor:
         """P's entries at `elements` of directions of these numbers (of the run); shapes broadcast."""
         raise NotImplementedError
 

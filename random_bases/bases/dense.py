@@ -95,8 +95,10 @@ class DenseBasis(Basis):
     def entrywise(self) -> bool:
         return self.generator == "counter"
 
-    def trace_entries(self, direction: Tensor, elements: Tensor, seed: Tensor, draw: Tensor) -> Tensor:
-        key = derive_key(seed, draw, SAMPLES)
+    def trace_key(self, seed: Tensor, draw: Tensor) -> Tensor:
+        return derive_key(seed, draw, SAMPLES)
+
+    def trace_entries(self, key: Tensor, direction: Tensor, elements: Tensor) -> Tensor:
         return self._scale(counter.entries(self.distribution, key, direction, elements))
 
     # Vectors of elements, as the layout holds them, with the column steps as leading axis.
@@ -123,7 +125,7 @@ class DenseBasis(Basis):
 
     def _drawer(self, data: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Callable:
         """The function (step, column, something of a tile's shape) -> the tile there, stored."""
-        key = derive_key(seed, draw, SAMPLES)
+        key = self.trace_key(seed, draw)
         one = unknown_one(data)
 
         def tile_at(step, column, like):

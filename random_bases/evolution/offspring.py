@@ -126,11 +126,8 @@ class Together:
                 )
             return outputs, _sum(added)
 
-        if rows == 1:
-            result = forward((tf.constant(0), [tensor[0] for tensor in weights]))
-            outputs, added = tf.nest.map_structure(lambda tensor: tensor[tf.newaxis], result)
-        else:
-            outputs, added = tf.vectorized_map(forward, (tf.range(rows), weights))
+        rows_and_weights = tf.range(rows), weights
+        outputs, added = _map(forward, rows_and_weights)
 
         def loss(row):
             row_outputs = tf.nest.map_structure(lambda tensor: tf.gather(tensor, row), outputs)
@@ -218,6 +215,20 @@ class InPlace:
         model = self._population.model
         outputs = model(batch[0], training=self._population.training)
         return backend.compiled_loss(model, batch, outputs) + _sum(model.losses), outputs
+
+
+def _map(function: Callable, rows: Any) -> Any:
+    """function(row) for all rows at once, or one after another if it has loops, branches or state."""
+    first = tf.nest.map_structure(lambda tensor: tensor[0], rows)
+    trace = tf.function(function, autograph=False).get_concrete_function(
+        tf.nest.map_structure(tf.TensorSpec.from_tensor, first)
+    )
+    graph = trace.graph.as_graph_def()
+    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+    if not any(part in node.op for node in nodes for part in ("While", "If", "Case", "Assign")):
+        return tf.vectorized_map(function, rows)
+    signature = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), trace.structured_outputs)
+    return tf.map_fn(function, rows, fn_output_signature=signature, parallel_iterations=1)
 
 
 def _rows_of_signs(value: Tensor, step: Tensor, signs: List[float]) -> Tensor:

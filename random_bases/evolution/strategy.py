@@ -143,6 +143,7 @@ class NaturalEvolutionStrategies:
             model, perturbations, float(sigma), antithetic, minibatch == "shared", training, jit_compile
         )
         keras_api.build_optimizer(self.optimizer, variables)
+        backend.attach_optimizer(model, self.optimizer)
         self._rows = min(_MOST_TOGETHER, memory_budget // (4 * perturbations.size))
         self._loss = keras.metrics.Mean(name="loss")
         self._compilation = None
@@ -204,7 +205,7 @@ class NaturalEvolutionStrategies:
         if self._objective is None and not backend.is_compiled(self.model):
             raise ValueError(f"model={self.model.name!r} is not compiled: call its `compile` with a loss.")
         model = self.model
-        model.optimizer = self.optimizer
+        backend.attach_optimizer(model, self.optimizer)
         model.stop_training = False
         self._build_once()
         data = None
@@ -342,7 +343,7 @@ class NaturalEvolutionStrategies:
 
         def move(index):
             self._offspring.move(tf.gather(steps, index), index, update)
-            return index + 1
+            return (index + 1,)
 
         tf.while_loop(lambda index: index < steps.shape[0], move, (tf.constant(0),), parallel_iterations=1)
         self.optimizer.iterations.assign_add(1)

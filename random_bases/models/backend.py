@@ -5,6 +5,7 @@ from random_bases.keras_api import GENERATION
 if GENERATION == "keras3":
     from random_bases.models.keras3 import (
         Substitution,
+        attach_optimizer,
         clone,
         compilation,
         compiled_loss,
@@ -24,6 +25,7 @@ if GENERATION == "keras3":
 else:
     from random_bases.models.keras2 import (
         Substitution,
+        attach_optimizer,
         clone,
         compilation,
         compiled_loss,
@@ -43,6 +45,7 @@ else:
 
 __all__ = [
     "Substitution",
+    "attach_optimizer",
     "clone",
     "compilation",
     "compiled_loss",

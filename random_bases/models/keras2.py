@@ -222,3 +222,10 @@ def finalize(model: keras.Model) -> None:
     """What an optimizer does to the weights at the end of training."""
     if GENERATION == "tf_keras":
         model.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def attach_optimizer(model: keras.Model, optimizer) -> None:
+    """Makes `optimizer` the model's, for callbacks and for saving."""
+    model.optimizer = optimizer
+    if GENERATION == "tf_keras" and model._is_compiled:
+        model._compile_config.config["optimizer"] = optimizer

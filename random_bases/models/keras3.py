@@ -138,3 +138,10 @@ def restored_epoch(model: keras.Model, initial_epoch: int) -> int:
 def finalize(model: keras.Model) -> None:
     """What an optimizer does to the weights at the end of training."""
     model.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def attach_optimizer(model: keras.Model, optimizer) -> None:
+    """Makes `optimizer` the model's, for callbacks and for saving."""
+    model.optimizer = optimizer
+    if model.compiled:
+        model._compile_config.config["optimizer"] = optimizer
