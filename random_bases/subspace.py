@@ -132,44 +132,60 @@ class Subspace:
                 fn_output_signature=[tf.TensorSpec(shape) for shape in self.shapes],
                 parallel_iterations=1,
             )
-        compartments = np.repeat(np.arange(len(self.compartment_sizes)), self.compartment_dimensions)
-        mine = tf.gather(tf.constant(compartments, tf.int32), indices)
-        # All groups draw from one key.
-        (group, *_) = self._groups.values()
-        key = group.basis.trace_key(seed, draws[:, tf.newaxis])
         tensors = [None] * len(self.shapes)
         start = 0
         for i in self._split.order:
-            entries = self._entries(key, start, self._variable_sizes[i], indices, mine)
+            entries = self.trace_entries(indices, seed, draws, start, self._variable_sizes[i])
             tensors[i] = tf.reshape(entries, [indices.shape[0], *self.shapes[i]])
             start += self._variable_sizes[i]
         return tensors
 
-    def _entries(self, key: Tensor, start: int, number: int, indices: Tensor, mine: Tensor) -> Tensor:
-        """Entries of directions at `number` elements from `start`, counted over all compartments.
+    @property
+    def starts(self) -> List[int]:
+        """Where each variable begins among all elements, in the compartments' order."""
+        starts, start = [0] * len(self.shapes), 0
+        for i in self._split.order:
+            starts[i], start = start, start + self._variable_sizes[i]
+        return starts
+
+    def trace_entries(
+        self, indices: Tensor, seed: Tensor, draws: Tensor, start: Union[int, Tensor], number: int
+    ) -> Tensor:
+        """Entries of single directions, if the subspace is `entrywise`; to be traced as `trace_directions`.
 
         One formula for all elements: a compiler that had to join pieces would generate samples over and
         over.
 
         Args:
-          indices, mine: int32 [k], the directions and their compartments.
+          indices, seed, draws: as in `trace_directions`.
+          start: the first element, as in `starts`: an int or int32 scalar.
+          number: how many.
 
         Returns:
           float32 [k, number].
         """
-        starts = np.concatenate([[0], np.cumsum(self.compartment_sizes)])
-        local = (
-            tf.range(start, start + number) - tf.gather(tf.constant(starts, tf.int32), mine)[:, tf.newaxis]
-        )
-        entries = []
+        compartments = np.repeat(np.arange(len(self.compartment_sizes)), self.compartment_dimensions)
+        mine = tf.gather(tf.constant(compartments, tf.int32), indices)[:, tf.newaxis]
+        sizes = tf.gather(tf.constant(self.compartment_sizes, tf.int32), mine)
+        first = tf.gather(tf.constant(np.cumsum([0, *self.compartment_sizes])[:-1], tf.int32), mine)
+        local = start + tf.range(number) - first
+        entries = tf.zeros([indices.shape[0], number])
+        for basis, members in self._kinds():
+            key = basis.trace_key(seed, draws[:, tf.newaxis])
+            drawn = basis.trace_entries(key, indices[:, tf.newaxis], tf.maximum(local, 0))
+            of_kind = tf.gather(tf.constant(np.isin(np.arange(len(self.compartment_sizes)), members)), mine)
+            entries += tf.where(of_kind & (local >= 0) & (local < sizes), drawn, 0.0)
+        return entries * tf.math.rsqrt(tf.cast(sizes, tf.float32))
+
+    def _kinds(self) -> List[Tuple[Basis, List[int]]]:
+        """Bases that draw different entries, most often one, and the compartments that draw theirs."""
+        kinds = {}
         for group in self._groups.values():
-            overlapping = [k for k in group.members if starts[k] < start + number and start < starts[k + 1]]
-            if overlapping:
-                ours = tf.reduce_any(tf.equal(mine[:, tf.newaxis], overlapping), axis=1)[:, tf.newaxis]
-                inside = ours & (local >= 0) & (local < group.basis.size)
-                drawn = group.basis.trace_entries(key, indices[:, tf.newaxis], tf.maximum(local, 0))
-                entries.append(tf.where(inside, drawn, 0.0))
-        return tf.add_n(entries)
+            config = {k: v for k, v in group.basis.get_config().items() if k not in ("size", "dimensions")}
+            if config.get("density") == "sqrt":
+                config["size"] = group.basis.size
+            kinds.setdefault(repr(config), (group.basis, []))[1].extend(group.members)
+        return list(kinds.values())
 
     def _run(self, method: Callable, values: List[Tensor], seed: Seed, draw):
         # One program for all compartments.

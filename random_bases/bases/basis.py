@@ -70,7 +70,7 @@ class Basis:
         raise NotImplementedError
 
     def trace_entries(self, key: Tensor, direction: Tensor, elements: Tensor) -> Tensor:
-        """P's entries at `elements` of directions of these numbers (of the run); shapes broadcast."""
+        """sqrt(n) times P's entries at `elements` of directions of these numbers (of the run), broadcast."""
         raise NotImplementedError
 
     def get_config(self) -> Dict[str, Any]:

@@ -99,7 +99,7 @@ class DenseBasis(Basis):
         return derive_key(seed, draw, SAMPLES)
 
     def trace_entries(self, key: Tensor, direction: Tensor, elements: Tensor) -> Tensor:
-        return self._scale(counter.entries(self.distribution, key, direction, elements))
+        return counter.entries(self.distribution, key, direction, elements)
 
     # Vectors of elements, as the layout holds them, with the column steps as leading axis.
 

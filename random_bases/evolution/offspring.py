@@ -152,7 +152,7 @@ class InPlace:
     def __init__(self, population: Population, objective: Optional[Callable] = None):
         self._population = population
         self._objective = objective
-        self.move = compiled(self._move)
+        self._programs = {}
         compile_ = (
             compiled if population.jit_compile else lambda function: tf.function(function, autograph=False)
         )
@@ -205,8 +205,29 @@ class InPlace:
             self.move(tf.constant(-at * self._population.sigma), index, update)
         return values
 
-    def _move(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
+    def move(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
         """Theta += coefficient phi."""
+        perturbations = self._population.perturbations
+        if not perturbations.entrywise:
+            self._program("all", self._move_all)(coefficient, index, update)
+            return
+        # A program for each shape: one of all variables takes more memory.
+        for variable, start in zip(self._population.variables, perturbations.starts):
+            raw = backend.raw(variable)
+            program = self._program((tuple(raw.shape), raw.dtype), self._move)
+            program(raw, tf.constant(start), coefficient, index, update)
+
+    def _program(self, key: Any, function: Callable) -> Callable:
+        return self._programs.setdefault(key, compiled(function))
+
+    def _move(
+        self, variable: tf.Variable, start: Tensor, coefficient: Tensor, index: Tensor, update: Tensor
+    ) -> None:
+        number = variable.shape.num_elements()
+        phi = self._population.perturbations.trace_entries(index, update, start, number)
+        variable.assign_add(tf.cast(coefficient * tf.reshape(phi, variable.shape), variable.dtype))
+
+    def _move_all(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
         perturbations = self._population.perturbations.trace(index[tf.newaxis], update)
         for variable, phi in zip(self._population.variables, perturbations):
             variable.assign_add(tf.cast(coefficient * phi[0], variable.dtype))

@@ -1,6 +1,6 @@
 """The perturbations of a population: random directions of the weights with entries of variance 1."""
 
-from typing import List, Sequence, Union
+from typing import List, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -67,11 +67,28 @@ class Perturbations:
         Returns:
           float32 tensors [k, *shape].
         """
-        each = self._subspace.dimensions
-        draws = update * self._bases + indices // each
-        directions = self._subspace.trace_directions(indices % each, as_seed(self._seed), draws)
-        lengths = tf.gather(tf.constant(self._lengths), indices % each)
+        directions = self._subspace.trace_directions(*self._address(indices, update))
+        lengths = self._lengths_of(indices)
         return [phi * tf.reshape(lengths, [-1] + [1] * (phi.shape.rank - 1)) for phi in directions]
+
+    @property
+    def starts(self) -> List[int]:
+        """Where each variable's entries begin, for `trace_entries`."""
+        return self._subspace.starts
+
+    def trace_entries(self, index: Tensor, update: Tensor, start: Tensor, number: int) -> Tensor:
+        """Some entries of one perturbation, if `entrywise`: `number` from `start`, float32 [number]."""
+        indices = index[tf.newaxis]
+        entries = self._subspace.trace_entries(*self._address(indices, update), start, number)
+        return (self._lengths_of(indices)[:, tf.newaxis] * entries)[0]
+
+    def _address(self, indices: Tensor, update: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """(number of the direction in its basis, seed, number of the redraw)."""
+        each = self._subspace.dimensions
+        return indices % each, as_seed(self._seed), update * self._bases + indices // each
+
+    def _lengths_of(self, indices: Tensor) -> Tensor:
+        return tf.gather(tf.constant(self._lengths), indices % self._subspace.dimensions)
 
     def coefficients(self, weights: Tensor) -> Tensor:
         """What each phi_j counts for in `combine`: float32 [number].

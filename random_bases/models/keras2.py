@@ -229,3 +229,8 @@ def attach_optimizer(model: keras.Model, optimizer) -> None:
     model.optimizer = optimizer
     if GENERATION == "tf_keras" and model._is_compiled:
         model._compile_config.config["optimizer"] = optimizer
+
+
+def raw(variable: tf.Variable) -> tf.Variable:
+    """The TensorFlow variable of a variable, without the wrapper of mixed precision."""
+    return getattr(variable, "_variable", variable)

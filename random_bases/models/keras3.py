@@ -145,3 +145,8 @@ def attach_optimizer(model: keras.Model, optimizer) -> None:
     model.optimizer = optimizer
     if model.compiled:
         model._compile_config.config["optimizer"] = optimizer
+
+
+def raw(variable: keras.Variable) -> tf.Variable:
+    """The TensorFlow variable of a variable."""
+    return variable._value

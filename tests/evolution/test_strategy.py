@@ -327,6 +327,12 @@ def test_a_saved_model_holds_the_optimizer(tmp_path):
     np.testing.assert_array_equal(weights_of(loaded), weights_of(nes.model))
 
 
+def _backup_and_restore(directory):
+    if GENERATION == "keras2.6":
+        return keras.callbacks.experimental.BackupAndRestore(directory)
+    return keras.callbacks.BackupAndRestore(directory)
+
+
 def test_backup_and_restore_goes_on_where_it_was(tmp_path):
     x, y = blobs()
 
@@ -337,7 +343,7 @@ def test_backup_and_restore_goes_on_where_it_was(tmp_path):
 
     def nes_and_backup():
         nes = strategy(classifier(), 4, learning_rate=0.2)
-        return nes, keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+        return nes, _backup_and_restore(str(tmp_path / "backup"))
 
     whole, _ = nes_and_backup()
     whole.fit(x, y, epochs=4, steps_per_epoch=3, verbose=0)
