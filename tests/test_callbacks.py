@@ -48,7 +48,9 @@ def test_momentum_and_updates_go_on():
     half = train(1, None, momentum=0.9)
     fresh = keras.optimizers.SGD(0.05, momentum=0.9)
     compile_model(half, jit_compile=False, optimizer=fresh, loss="mse")
-    assert np.abs(train(2, None, first=1, model=half).get_weights()[0] - switched.get_weights()[0]).max() > 1e-4
+    assert (
+        np.abs(train(2, None, first=1, model=half).get_weights()[0] - switched.get_weights()[0]).max() > 1e-4
+    )
 
 
 def test_a_fit_resumed_after_the_switch_does_not_project():

@@ -16,6 +16,7 @@ from random_bases.analysis import objective
 from random_bases.analysis.directions import draw
 from random_bases.analysis.objective import Loss, Objective, Tensors
 from random_bases.keras_api import keras
+from random_bases.optimizers.rule import densify
 
 _LOOPS = ("While", "StatelessWhile", "Scan")
 
@@ -68,7 +69,8 @@ class HessianVectorProduct:
             tape.watch(weights)
             gradient = self.objective.trace_gradient(weights, x, y)
             along = tf.add_n([tf.reduce_sum(g * v) for g, v in zip(gradient, direction)])
-        return tape.gradient(along, weights, unconnected_gradients="zero")
+        products = tape.gradient(along, weights, unconnected_gradients="zero")
+        return [densify(product, shape) for product, shape in zip(products, self.objective.shapes)]
 
 
 def along(

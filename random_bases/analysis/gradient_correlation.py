@@ -92,7 +92,9 @@ def expected_parts(gradient: Sequence, subspace: Subspace) -> List[Tuple[np.ndar
 
     Args:
       gradient: tensors of the subspace's shapes.
-      subspace: P's distribution; compartments are independent.
+      subspace: P's distribution; compartments are independent. Orthonormal directions are taken as
+        uniformly distributed, which Hadamard ones are not: for them the sums over a compartment are
+        exact, single elements of a small one are not.
     """
     if [tuple(g.shape) for g in gradient] != subspace.shapes:
         found = [tuple(g.shape) for g in gradient]

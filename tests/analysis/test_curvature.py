@@ -30,11 +30,11 @@ def test_product_is_the_difference_of_gradients(name):
     data = (x, networks.targets())
     product = curvature.HessianVectorProduct(model, data, "mse")
     (v,) = directions.draw(model, 1, seed=4)
-    step = 1e-2
+    step = 2e-3
     gradients = [product.objective.gradient(product.objective.moved(v, by)) for by in (step, -step)]
     differences = np.concatenate([((a - b) / (2 * step)).numpy().ravel() for a, b in zip(*gradients)])
     found = np.concatenate([each.numpy().ravel() for each in product(v)])
-    assert np.linalg.norm(found - differences) < 2e-3 * np.linalg.norm(differences)
+    assert np.linalg.norm(found - differences) < 5e-3 * np.linalg.norm(differences)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("sequential", False), ("subclassed", True)])
