@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from random_bases.analysis import curvature, directions
 from random_bases.analysis.objective import Objective
-from random_bases.keras_api import compile_model, keras
+from random_bases.keras_api import GENERATION, compile_model, keras
 from tests import networks
 from tests.analysis import quadratic
 
@@ -19,7 +19,7 @@ def test_product_of_a_quadratic():
 def test_curvature_along_directions_of_any_length():
     rows = [np.random.RandomState(i).normal(size=(6, 1)) for i in range(3)]
     found = curvature.along(quadratic.model(), [[10 * v] for v in rows], quadratic.DATA, quadratic.loss)
-    expected = [float(v.T @ quadratic.HESSIAN @ v / (v.T @ v)) for v in rows]
+    expected = [(v.T @ quadratic.HESSIAN @ v / (v.T @ v)).item() for v in rows]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -30,6 +30,10 @@ def test_product_is_the_difference_of_gradients(name):
     data = (x, networks.targets())
     product = curvature.HessianVectorProduct(model, data, "mse")
     (v,) = directions.draw(model, 1, seed=4)
+    if name == "attention" and GENERATION == "keras3":  # its LayerNormalization stops a gradient
+        with pytest.raises(ValueError, match="stop_gradient"):
+            product(v)
+        return
     step = 2e-3
     gradients = [product.objective.gradient(product.objective.moved(v, by)) for by in (step, -step)]
     differences = np.concatenate([((a - b) / (2 * step)).numpy().ravel() for a, b in zip(*gradients)])
@@ -44,7 +48,8 @@ def test_loops_are_noticed(name, expected):
     trace = tf.function(objective.trace).get_concrete_function(
         objective.weights(), tf.convert_to_tensor(x), tf.convert_to_tensor(networks.targets())
     )
-    assert curvature.has_loop(trace.graph.as_graph_def()) is expected
+    found = curvature.operations(trace.graph.as_graph_def())
+    assert (not found.isdisjoint(["While", "StatelessWhile"])) is expected
 
 
 def test_top_eigenvalues_of_a_quadratic():
