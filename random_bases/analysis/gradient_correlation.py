@@ -230,7 +230,7 @@ def _second_moments(basis: Basis) -> Tuple[float, float]:
     elif isinstance(basis, OrthogonalBasis):
         blocks = [min(basis.block, d - start) for start in range(0, d, basis.block)]
     elif isinstance(basis, FastfoodBasis):
-        blocks = [1] * d  # of unit length, and taken as independent
+        blocks = [1] * d  # of unit length; taken as independent, although they are a little correlated
     else:
         return (d * d + d) / n**2, d / n**2
     # A sum of projectors of rank b, independent of each other. For one of them, Pi u = a u +

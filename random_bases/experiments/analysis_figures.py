@@ -29,6 +29,7 @@ def gradient_correlation(path: Path, data: Data) -> None:
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.set_ylabel("cosine of P Pᵀ g and g")
+        axes.set_ylim(bottom=0)
     _save(figure, path)
 
 
