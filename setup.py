@@ -39,7 +39,8 @@ setup(
         f"matplotlib<3.6; {SDK}",
         f"scikit-learn>=1.3; {CURRENT}",
         f"scikit-learn<1.2; {SDK}",
-        f"scipy<1.10; {SDK}",  # scikit-learn's
+        f"scipy; {CURRENT}",
+        f"scipy<1.10; {SDK}",
         f"tensorboard; {CURRENT}",
         f"tensorboard<2.7; {SDK}",
     ],

@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from random_bases import bases, layers, sampling
+from random_bases import analysis, bases, callbacks, layers, sampling
 from random_bases.compression import load_compressed
 from random_bases.evolution import NaturalEvolutionStrategies
 from random_bases.models import SubspaceModel
@@ -14,7 +14,9 @@ __all__ = [
     "RandomBasesDescent",
     "Subspace",
     "SubspaceModel",
+    "analysis",
     "bases",
+    "callbacks",
     "layers",
     "load_compressed",
     "sampling",

@@ -85,6 +85,17 @@ class Subspace:
             self._groups[key].members.append(index)
         self._programs = {}
 
+    @property
+    def order(self) -> Tuple[int, ...]:
+        """The variables' positions in the order in which they are concatenated and cut into compartments."""
+        return self._split.order
+
+    @property
+    def compartment_bases(self) -> List[Basis]:
+        """The basis of each compartment; equal ones are one object."""
+        bases_of = {i: group.basis for group in self._groups.values() for i in group.members}
+        return [bases_of[i] for i in range(len(bases_of))]
+
     def project(self, tensors: Sequence[Tensor], seed: Seed, draw=0) -> Tensor:
         """P^T v: the coordinates of a list of tensors.
 

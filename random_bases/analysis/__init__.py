@@ -1,1 +1,21 @@
 """What can be measured of a task, a network or a basis, given functions that evaluate them."""
+
+from random_bases.analysis import (
+    approximation,
+    curvature,
+    directions,
+    gradient_correlation,
+    intrinsic_dimension,
+    landscape,
+    orthogonality,
+)
+
+__all__ = [
+    "approximation",
+    "curvature",
+    "directions",
+    "gradient_correlation",
+    "intrinsic_dimension",
+    "landscape",
+    "orthogonality",
+]

@@ -1,0 +1,193 @@
+"""Curvature of the loss along directions: v^T H v, and the largest eigenvalues of H.
+
+H v is the derivative along v of the gradient: forward over reverse (Pearlmutter 1994), two to three
+times the time of a gradient and no memory for the outer derivative. TensorFlow cannot do that through
+a loop of a graph (TF 2.21 refuses, TF 2.6 gives wrong numbers: both tried with `tf.while_loop`, which
+recurrent layers use). A model whose graph has a loop is therefore differentiated in reverse twice: the
+same product, with more memory.
+
+`tf.stop_gradient` inside a model makes second derivatives wrong although first ones are right.
+`tf.nn.moments`, and so Keras 3's `LayerNormalization`, has one for the mean: found 4% off against
+differences of gradients, forward and reverse alike. Such models are refused.
+"""
+
+from typing import List, Optional, Sequence, Set
+
+import numpy as np
+import tensorflow as tf
+
+from random_bases.analysis import objective
+from random_bases.analysis.directions import draw
+from random_bases.analysis.objective import Loss, Objective, Tensors
+from random_bases.keras_api import keras
+from random_bases.optimizers.rule import densify
+
+_LOOPS = ("While", "StatelessWhile", "Scan")
+
+
+class HessianVectorProduct:
+    """v -> H v, H being the Hessian of a model's loss at its present weights.
+
+    Args:
+      model, data, loss: as of `random_bases.analysis.objective.Objective`.
+
+    Raises:
+      ValueError: when called, if the model or its loss has a `tf.stop_gradient` inside: see the module.
+
+    Example:
+    >>> product = random_bases.analysis.curvature.HessianVectorProduct(model, (x, y))
+    >>> product(direction)
+    """
+
+    def __init__(self, model: keras.Model, data, loss: Optional[Loss] = None):
+        self.objective = Objective(model, data, loss)
+        self.size = sum(int(np.prod(shape, dtype=np.int64)) for shape in self.objective.shapes)
+        self._product = None
+
+    def __call__(self, direction: Sequence) -> Tensors:
+        """H v in float32, of the weights' shapes.
+
+        Args:
+          direction: v, tensors of the weights' shapes.
+
+        Raises:
+          ValueError: if they have other shapes.
+        """
+        direction = self.objective.checked("direction", direction)
+        weights = self.objective.weights()
+        direction = [tf.cast(v, w.dtype) for v, w in zip(direction, weights)]
+        return self.objective.mean(lambda x, y: self._program(weights, x, y)(weights, direction, x, y))
+
+    def _program(self, weights, x, y):
+        if self._product is None:
+            graph = tf.function(self.objective.trace).get_concrete_function(weights, x, y).graph
+            found = operations(graph.as_graph_def())
+            if "StopGradient" in found:
+                raise ValueError(
+                    f"model={self.objective.model.name!r} or its loss has a tf.stop_gradient inside (Keras "
+                    "3's LayerNormalization has one): TensorFlow's second derivatives would be wrong."
+                )
+            looped = not found.isdisjoint(_LOOPS)
+            self._product = tf.function(self._reverse_twice if looped else self._forward_over_reverse)
+        return self._product
+
+    def _forward_over_reverse(self, weights, direction, x, y) -> Tensors:
+        with tf.autodiff.ForwardAccumulator(weights, direction) as accumulator:
+            gradient = self.objective.trace_gradient(weights, x, y)
+        zero = tf.UnconnectedGradients.ZERO
+        return [accumulator.jvp(each, unconnected_gradients=zero) for each in gradient]
+
+    def _reverse_twice(self, weights, direction, x, y) -> Tensors:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            gradient = self.objective.trace_gradient(weights, x, y)
+            along = tf.add_n([tf.reduce_sum(g * v) for g, v in zip(gradient, direction)])
+        products = tape.gradient(along, weights, unconnected_gradients="zero")
+        return [densify(product, shape) for product, shape in zip(products, self.objective.shapes)]
+
+
+def along(
+    model: keras.Model, directions: Sequence[Sequence], data, loss: Optional[Loss] = None
+) -> List[float]:
+    """The curvature v^T H v / v^T v along each of `directions`.
+
+    Args:
+      model, data, loss: as of `random_bases.analysis.objective.Objective`.
+      directions: each a list of tensors of the weights' shapes, of any length but 0.
+
+    Raises:
+      ValueError: for a direction of other shapes, or of length 0.
+    """
+    return _along(HessianVectorProduct(model, data, loss), directions)
+
+
+def top_eigenvalues(
+    model: keras.Model,
+    data,
+    count: int = 5,
+    loss: Optional[Loss] = None,
+    seed: int = 0,
+    tolerance: float = 1e-3,
+) -> np.ndarray:
+    """The eigenvalues of the Hessian that are largest in absolute value, by Lanczos iteration (ARPACK).
+
+    For models of up to some 10^6 parameters: about 2 `count` + 1 vectors of that size are kept.
+
+    Args:
+      model, data, loss: as of `random_bases.analysis.objective.Objective`.
+      count: how many, less than the number of parameters.
+      seed: of the start vector, an int in [0, 2**32).
+      tolerance: relative error of an eigenvalue; products are float32, so not below about 1e-6.
+
+    Returns:
+      float64 [count], descending.
+
+    Raises:
+      ValueError: if `count` is not from 1 to the number of parameters - 1.
+      scipy.sparse.linalg.ArpackNoConvergence: if Lanczos does not converge.
+    """
+    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and only needed here
+
+    product = HessianVectorProduct(model, data, loss)
+    if not 1 <= count < product.size:
+        raise ValueError(f"count={count} is not possible; allowed: 1 to {product.size - 1}.")
+    sizes = [int(np.prod(shape, dtype=np.int64)) for shape in product.objective.shapes]
+    borders = np.cumsum(sizes)[:-1]
+
+    def multiply(vector):
+        parts = np.split(np.asarray(vector, np.float32).ravel(), borders)
+        direction = [part.reshape(shape) for part, shape in zip(parts, product.objective.shapes)]
+        return np.concatenate([each.numpy().ravel() for each in product(direction)]).astype(np.float64)
+
+    operator = LinearOperator((product.size, product.size), matvec=multiply, dtype=np.float64)
+    start = np.random.RandomState(seed).normal(size=product.size)
+    values = eigsh(operator, k=count, which="LM", v0=start, tol=tolerance, return_eigenvectors=False)
+    return np.sort(values)[::-1]
+
+
+class Curvature(keras.callbacks.Callback):
+    """Adds curvatures to the logs after each epoch, for History, CSVLogger and TensorBoard after it.
+
+    `curvature_gradient` is that along the gradient, `curvature_random` the mean over random directions,
+    whose expectation is the trace of the Hessian over the number of parameters.
+
+    Args:
+      data, loss: as of `random_bases.analysis.objective.Objective`.
+      directions: the number of random directions, the same after every epoch.
+      seed: of them.
+    """
+
+    def __init__(self, data, directions: int = 10, seed: int = 0, loss: Optional[Loss] = None):
+        super().__init__()
+        if isinstance(directions, bool) or not isinstance(directions, int) or directions < 1:
+            raise ValueError(f"directions={directions!r} must be an int of at least 1.")
+        self._arguments = data, loss
+        self._directions, self._seed = directions, seed
+
+    def on_train_begin(self, logs=None):
+        del logs
+        self._product = HessianVectorProduct(self.model, *self._arguments)
+        self._drawn = draw(self.model, self._directions, self._seed)
+
+    def on_epoch_end(self, epoch, logs=None):
+        del epoch
+        gradient = self._product.objective.gradient()
+        logs["curvature_gradient"] = _along(self._product, [gradient])[0]
+        logs["curvature_random"] = float(np.mean(_along(self._product, self._drawn)))
+
+
+def operations(graph_def) -> Set[str]:
+    """The kinds of operations in a graph and in the functions of its library."""
+    nodes = [*graph_def.node, *(node for each in graph_def.library.function for node in each.node_def)]
+    return {node.op for node in nodes}
+
+
+def _along(product: HessianVectorProduct, directions: Sequence[Sequence]) -> List[float]:
+    curvatures = []
+    for i, direction in enumerate(directions):
+        direction = product.objective.checked(f"directions[{i}]", direction)
+        square = objective.inner(direction, direction)
+        if square == 0:
+            raise ValueError(f"directions[{i}] has length 0.")
+        curvatures.append(objective.inner(direction, product(direction)) / square)
+    return curvatures

@@ -1,0 +1,63 @@
+"""Keras callbacks that change how a model trains in random bases."""
+
+from random_bases.keras_api import keras
+from random_bases.optimizers import RandomBasesDescent
+
+
+class SwitchToInner(keras.callbacks.Callback):
+    """Goes on without random bases from an epoch on: the inner optimizer of `RandomBasesDescent` takes over.
+
+    So training starts in random bases and ends with, say, plain SGD. Momentum, the count of updates and
+    schedules are the inner optimizer's all along and go on. Afterwards `model.optimizer` is the inner
+    optimizer, and the model is saved with it. A fit resumed at or after `epoch` (`initial_epoch`)
+    switches before its first step, so the state to restore is best kept in a `tf.train.Checkpoint` of the
+    `RandomBasesDescent`, which holds the inner optimizer's; `BackupAndRestore` saves what
+    `model.optimizer` is and cannot restore across the switch.
+
+    Args:
+      epoch: the first one without random bases, counted from 0.
+      learning_rate: the one to go on with. RBD with rate lr moves like SGD with lr * d / D, so going on
+        with the same would be D / d times as fast.
+
+    Raises:
+      ValueError, TypeError: here for an argument that is not allowed; when training begins, for a model
+        whose optimizer is not a `RandomBasesDescent`, or accumulates gradients or scales the loss.
+
+    Example:
+    >>> model.fit(x, y, epochs=10, callbacks=[rb.callbacks.SwitchToInner(epoch=8, learning_rate=0.1)])
+    """
+
+    def __init__(self, epoch: int, learning_rate: float):
+        super().__init__()
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+            raise ValueError(f"epoch={epoch!r} must be an int of at least 0.")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate={learning_rate!r} must be positive.")
+        self.epoch = epoch
+        self.learning_rate = learning_rate
+        self._inner = None
+
+    def on_train_begin(self, logs=None):
+        del logs
+        optimizer = self.model.optimizer
+        if optimizer is self._inner:
+            return  # another fit, after the switch
+        if not isinstance(optimizer, RandomBasesDescent):
+            raise TypeError(
+                f"SwitchToInner needs a model whose optimizer is a RandomBasesDescent, not a "
+                f"{type(optimizer).__name__}."
+            )
+        # Keras 3: the wrapper took this over from the inner optimizer, which would not do it.
+        if getattr(optimizer, "gradient_accumulation_steps", None):
+            raise ValueError("SwitchToInner does not support gradient_accumulation_steps.")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del logs
+        if epoch < self.epoch or self.model.optimizer is self._inner:
+            return
+        inner = self.model.optimizer.inner_optimizer
+        inner.learning_rate = self.learning_rate
+        self._inner = inner
+        self.model.optimizer = inner
+        # What was traced has the other optimizer in it.
+        self.model.make_train_function(force=True)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from random_bases.analysis import approximation
+
+
+def test_hadamard_reaches_the_gradient_at_d_equal_to_n():
+    g = [tf.constant(np.random.RandomState(0).normal(size=(20, 16)), tf.float32)]
+    points = approximation.cosines(g, [20, 80, 320], "hadamard", draws=10)
+    assert [point.expected for point in points] == pytest.approx([0.25, 0.5, 1.0])
+    assert min(points[-1].cosines) > 1 - 1e-5
+    for point in points[:2]:
+        cosines = np.array(point.cosines)
+        assert len(set(point.cosines)) == 10
+        # E[cos^2] = d / n.
+        squares = cosines**2
+        error = squares.std(ddof=1) / np.sqrt(10)
+        assert abs(squares.mean() - point.expected**2) < 5 * error
+
+
+def test_decades():
+    assert approximation.decades(1000, per_decade=1) == [10, 100, 1000]
+    assert approximation.decades(1500, per_decade=2) == [10, 32, 100, 316, 1000, 1500]
+    assert approximation.decades(10**5, per_decade=2)[-2:] == [31623, 10**5]
+
+
+def test_learning_rate_is_that_of_sgd_at_d_equal_to_the_parameters():
+    assert approximation.learning_rate(0.1, 1.0, 5000, 5000) == pytest.approx(0.1)
+    assert approximation.learning_rate(0.1, 1.0, 1000, 5000) == pytest.approx(0.5)
+    assert approximation.learning_rate(0.1, 1.0, 10, 5000) == 1.0
+
+
+@pytest.mark.parametrize("arguments", [(10, 2, 10), (10, 2, 0), (10, 0, 1)], ids=str)
+def test_decades_that_are_refused(arguments):
+    with pytest.raises(ValueError, match="is not possible"):
+        approximation.decades(*arguments)
+
+
+def test_no_draws_are_refused():
+    with pytest.raises(ValueError, match="draws=0"):
+        approximation.cosines([tf.ones(4)], [1], draws=0)

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from random_bases.analysis import curvature, directions
+from random_bases.analysis.objective import Objective
+from random_bases.keras_api import GENERATION, compile_model, keras
+from tests import networks
+from tests.analysis import quadratic
+
+
+def test_product_of_a_quadratic():
+    product = curvature.HessianVectorProduct(quadratic.model(), quadratic.DATA, quadratic.loss)
+    v = np.random.RandomState(0).normal(size=(6, 1)).astype(np.float32)
+    (found,) = product([v])
+    np.testing.assert_allclose(found, quadratic.HESSIAN @ v, rtol=1e-4, atol=1e-5)
+
+
+def test_curvature_along_directions_of_any_length():
+    rows = [np.random.RandomState(i).normal(size=(6, 1)) for i in range(3)]
+    found = curvature.along(quadratic.model(), [[10 * v] for v in rows], quadratic.DATA, quadratic.loss)
+    expected = [(v.T @ quadratic.HESSIAN @ v / (v.T @ v)).item() for v in rows]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+# Networks without kinks. The LSTM's loop and that of `subclassed` have no forward rule in a graph.
+@pytest.mark.parametrize("name", ["sequential", "attention", "recurrent", "subclassed", "regularised"])
+def test_product_is_the_difference_of_gradients(name):
+    model, x = networks.build(name)
+    data = (x, networks.targets())
+    product = curvature.HessianVectorProduct(model, data, "mse")
+    (v,) = directions.draw(model, 1, seed=4)
+    if name == "attention" and GENERATION == "keras3":  # its LayerNormalization stops a gradient
+        with pytest.raises(ValueError, match="stop_gradient"):
+            product(v)
+        return
+    step = 2e-3
+    gradients = [product.objective.gradient(product.objective.moved(v, by)) for by in (step, -step)]
+    differences = np.concatenate([((a - b) / (2 * step)).numpy().ravel() for a, b in zip(*gradients)])
+    found = np.concatenate([each.numpy().ravel() for each in product(v)])
+    assert np.linalg.norm(found - differences) < 5e-3 * np.linalg.norm(differences)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("sequential", False), ("subclassed", True)])
+def test_loops_are_noticed(name, expected):
+    model, x = networks.build(name)
+    objective = Objective(model, (x, networks.targets()), "mse")
+    trace = tf.function(objective.trace).get_concrete_function(
+        objective.weights(), tf.convert_to_tensor(x), tf.convert_to_tensor(networks.targets())
+    )
+    found = curvature.operations(trace.graph.as_graph_def())
+    assert (not found.isdisjoint(["While", "StatelessWhile"])) is expected
+
+
+def test_top_eigenvalues_of_a_quadratic():
+    found = curvature.top_eigenvalues(quadratic.model(), quadratic.DATA, 3, quadratic.loss)
+    np.testing.assert_allclose(found, [7, 3, -4], rtol=1e-4)
+
+
+def test_top_eigenvalues_of_a_network():
+    model, x = networks.build("sequential")
+    data = (x, networks.targets())
+    product = curvature.HessianVectorProduct(model, data, "mse")
+    columns = []
+    for row in np.eye(product.size, dtype=np.float32):
+        parts = np.split(row, np.cumsum([int(np.prod(s)) for s in product.objective.shapes])[:-1])
+        direction = [part.reshape(shape) for part, shape in zip(parts, product.objective.shapes)]
+        columns.append(np.concatenate([each.numpy().ravel() for each in product(direction)]))
+    hessian = np.stack(columns).astype(np.float64)
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-5)
+    values = np.linalg.eigvalsh((hessian + hessian.T) / 2)
+    largest = np.sort(values[np.argsort(-np.abs(values))[:3]])[::-1]
+    np.testing.assert_allclose(curvature.top_eigenvalues(model, data, 3, "mse"), largest, rtol=1e-3)
+
+
+def test_callback():
+    model = quadratic.model()
+    compile_model(model, jit_compile=False, optimizer=keras.optimizers.SGD(0.01), loss="mse")
+    callback = curvature.Curvature(quadratic.DATA, directions=6, loss=quadratic.loss)
+    history = model.fit(*quadratic.DATA, epochs=2, verbose=0, callbacks=[callback]).history
+    w = quadratic.weight(model)
+    g = quadratic.HESSIAN @ w
+    expected = g @ quadratic.HESSIAN @ g / (g @ g)
+    np.testing.assert_allclose(history["curvature_gradient"][-1], expected, rtol=1e-3)
+    # A quadratic's curvature is the same everywhere.
+    np.testing.assert_allclose(*history["curvature_random"], rtol=1e-5)
+    along = curvature.along(model, directions.draw(model, 6), quadratic.DATA, quadratic.loss)
+    np.testing.assert_allclose(history["curvature_random"][-1], np.mean(along), rtol=1e-5)
+
+
+def test_what_is_refused():
+    model = quadratic.model()
+    with pytest.raises(ValueError, match=r"directions\[0\] has length 0"):
+        curvature.along(model, [[np.zeros([6, 1])]], quadratic.DATA, quadratic.loss)
+    with pytest.raises(ValueError, match=r"direction has shapes \[\(6,\)\]"):
+        curvature.HessianVectorProduct(model, quadratic.DATA, quadratic.loss)([np.ones(6)])
+    with pytest.raises(ValueError, match="count=6 is not possible; allowed: 1 to 5"):
+        curvature.top_eigenvalues(model, quadratic.DATA, 6, quadratic.loss)
+    with pytest.raises(ValueError, match="directions=0"):
+        curvature.Curvature(quadratic.DATA, directions=0)
