@@ -9,10 +9,17 @@ from pathlib import Path
 import tensorflow as tf  # first: Keras 2.6 under absl needs it before app.run
 from absl import app, flags
 
-from benchmarks import fit, memory, peers, sketches, start
+from benchmarks import evolution, fit, memory, peers, sketches, start
 from benchmarks.measure import Figure, machine
 
-_PARTS = {"sketches": sketches, "fit": fit, "memory": memory, "start": start, "peers": peers}
+_PARTS = {
+    "sketches": sketches,
+    "fit": fit,
+    "memory": memory,
+    "start": start,
+    "peers": peers,
+    "evolution": evolution,
+}
 _ALONE = ("sketches", "fit", "memory", "start")  # those that need no other library
 
 _ONLY = flags.DEFINE_list("only", list(_ALONE), f"The parts to run, of {', '.join(_PARTS)}.")

@@ -1,0 +1,54 @@
+"""NaturalEvolutionStrategies against evosax's Open_ES (JAX), each in a process.
+
+The same two problems, start, population, sigma, learning rate, centred ranks and antithetic pairs. evosax
+is on PyPI; say which Python has it, and where mnist.npz is:
+
+    PEER_PYTHON=/path/to/venv/bin/python DATA_DIR=/path/to/data python -m benchmarks --only=evolution
+"""
+
+import os
+from typing import List
+
+import numpy as np
+
+from benchmarks.evolution_problems import PROBLEMS
+from benchmarks.measure import Figure, in_process
+
+# Of the 2020 implementation, FC-MNIST, 250 offspring (docs/paper.md).
+_MS_2020 = 2060.0
+_SEEDS = 3
+
+
+def run() -> List[Figure]:
+    """The loss at the end and the time of an update, ours and evosax's, processes alternately.
+
+    Raises:
+      ValueError: if PEER_PYTHON or DATA_DIR is not set.
+    """
+    if not {"PEER_PYTHON", "DATA_DIR"} <= set(os.environ):
+        raise ValueError(
+            "Set PEER_PYTHON (with evosax; see benchmarks/evolution.py) and DATA_DIR (mnist.npz)."
+        )
+    python, directory = os.environ["PEER_PYTHON"], os.environ["DATA_DIR"]
+    figures = []
+    for problem in PROBLEMS:
+        pairs = [
+            (
+                in_process("benchmarks.evolution_ours", problem, seed, directory),
+                in_process("benchmarks.evolution_theirs", problem, seed, directory, python=python),
+            )
+            for seed in range(_SEEDS)
+        ]
+
+        def of(key, pairs=pairs):
+            return [float(np.median([pair[i][key] for pair in pairs])) for i in (0, 1)]
+
+        population, _, _, updates = PROBLEMS[problem]
+        name = f"{problem}, population {population}"
+        loss, peer = of("loss")
+        what = f"loss after {updates} updates, {name}"
+        figures.append(Figure(what, "evosax Open_ES", loss, peer, "", loss / peer, "<= 1.02"))
+        ms, peer = of("ms")
+        figures.append(Figure(f"update, {name}", "evosax Open_ES", ms, peer, "ms", ms / peer, ""))
+    figures.append(Figure(f"update, {name}", "2020 code", ms, _MS_2020, "ms", ms / _MS_2020, "<= 1"))
+    return figures
