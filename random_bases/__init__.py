@@ -2,21 +2,27 @@
 
 __version__ = "0.1.0"
 
-from random_bases import bases, layers, sampling
+from random_bases import bases, layers, sampling, strategies
 from random_bases.compression import load_compressed
 from random_bases.evolution import NaturalEvolutionStrategies
 from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
+from random_bases.replay import DamagedLogError, ReplayError, ReplayLog, replay
 from random_bases.subspace import Subspace
 
 __all__ = [
+    "DamagedLogError",
     "NaturalEvolutionStrategies",
     "RandomBasesDescent",
+    "ReplayError",
+    "ReplayLog",
     "Subspace",
     "SubspaceModel",
     "bases",
     "layers",
     "load_compressed",
+    "replay",
     "sampling",
+    "strategies",
     "__version__",
 ]
