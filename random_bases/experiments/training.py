@@ -138,9 +138,9 @@ def build_optimizer(config: ml_collections.ConfigDict):
     Raises:
       ValueError: for an unknown optimizer, basis, compartments or allocation.
     """
-    inner = keras.optimizers.get(
-        {"class_name": config.optimizer, "config": {"learning_rate": learning_rate(config)}}
-    )
+    # By name: tf-keras makes a legacy optimizer of a configuration.
+    inner = keras.optimizers.get(config.optimizer)
+    inner.learning_rate = learning_rate(config)
     if config.method == "sgd":
         return inner
     return random_bases.RandomBasesDescent(
