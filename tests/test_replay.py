@@ -8,6 +8,7 @@ import pytest
 import random_bases as rb
 from random_bases import sampling
 from random_bases.keras_api import GENERATION, keras, set_random_seed
+from tests.optimizers.conftest import shared_programs  # noqa: F401
 from tests.optimizers.helpers import assert_differ, assert_equal, compile_, dense_model, fit
 
 SGD = keras.optimizers.SGD
@@ -67,8 +68,8 @@ def altered(path, tmp_path, change):
 def test_every_step_is_rebuilt_bit_for_bit(run):
     path, model = run
     assert len(model.after) == STEPS + 1
-    for step, weights in enumerate(model.after):
-        assert_weights(rb.replay(path, dense_model(), step), weights)
+    for step in (0, 1, 5, STEPS):
+        assert_weights(rb.replay(path, dense_model(), step), model.after[step])
     assert_equal(rb.replay(path, dense_model()), model)
     assert_differ(model, dense_model())
 
@@ -95,9 +96,12 @@ def test_the_inner_optimizer_may_have_state(inner, tmp_path):
     assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
 
 
-@pytest.mark.parametrize("basis", ["hadamard", "orthogonal", "sparse", "fastfood"])
-def test_other_bases_and_compartments(basis, tmp_path):
-    model = logged(tmp_path / "log", basis=basis, compartments="layer", redraw_every=2, epochs=1)
+@pytest.mark.parametrize(
+    "basis",
+    ["hadamard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("orthogonal", "fastfood"))],
+)
+def test_other_bases(basis, tmp_path):
+    model = logged(tmp_path / "log", basis=basis, redraw_every=2, epochs=1)
     assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
 
 
@@ -180,7 +184,7 @@ def test_records_cannot_be_exchanged_or_removed(run, tmp_path):
             rb.replay(altered(path, tmp_path, change), dense_model())
 
 
-@pytest.mark.parametrize("left", [-1, -17, -30, -100])
+@pytest.mark.parametrize("left", [-1, -17, -30])
 def test_truncated_logs_are_refused(run, tmp_path, left):
     path, model = run
     short = altered(path, tmp_path, lambda content: content[:left])
