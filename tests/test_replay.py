@@ -26,7 +26,7 @@ class KeepWeights(keras.callbacks.Callback):
 
 
 def optimizer(inner=None, **arguments):
-    arguments = {"dimensions": 5, "basis": "normal", "seed": 3, **arguments}
+    arguments = {"dimensions": 5, "basis": "rademacher", "seed": 3, **arguments}
     return rb.RandomBasesDescent(inner or SGD(0.5, momentum=0.9), **arguments)
 
 
@@ -92,13 +92,17 @@ INNER = {
 
 @pytest.mark.parametrize("inner", INNER)
 def test_the_inner_optimizer_may_have_state(inner, tmp_path):
-    model = logged(tmp_path / "log", INNER[inner](), basis="rademacher")
+    model = logged(tmp_path / "log", INNER[inner]())
     assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
 
 
 @pytest.mark.parametrize(
     "basis",
-    ["hadamard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("orthogonal", "fastfood"))],
+    [
+        "normal",
+        "hadamard",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("orthogonal", "fastfood")),
+    ],
 )
 def test_other_bases(basis, tmp_path):
     model = logged(tmp_path / "log", basis=basis, redraw_every=2, epochs=1)
@@ -107,12 +111,12 @@ def test_other_bases(basis, tmp_path):
 
 def test_learning_rates_that_callbacks_set_are_in_the_log(tmp_path):
     rates = keras.callbacks.LearningRateScheduler(lambda epoch, _: [0.5, 0.01][epoch])
-    model = logged(tmp_path / "log", SGD(1.0), callbacks=[rates], basis="rademacher")
+    model = logged(tmp_path / "log", SGD(1.0), callbacks=[rates])
     assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
 
 
 def test_several_steps_per_execution(tmp_path):
-    model = logged(tmp_path / "log", basis="rademacher", compiling={"steps_per_execution": 4})
+    model = logged(tmp_path / "log", compiling={"steps_per_execution": 4})
     assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
     assert_weights(rb.replay(tmp_path / "log", dense_model(), 4), model.after[1])
 
@@ -128,7 +132,7 @@ def test_variables_without_gradient_stay(tmp_path):
 
         return keras.Sequential([keras.Input((5,)), Layer(4)])
 
-    model = logged(tmp_path / "log", SGD(0.5), build=build, basis="rademacher", dimensions=4)
+    model = logged(tmp_path / "log", SGD(0.5), build=build, dimensions=4)
     assert_equal(rb.replay(tmp_path / "log", build()), model)
 
 

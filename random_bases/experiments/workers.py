@@ -4,9 +4,12 @@ All workers see the run's directory. The first of them, the chief, alone writes 
 what Keras makes them write to temporary directories of their own, and read the chief's checkpoints.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import tensorflow as tf
@@ -22,7 +25,11 @@ _SECONDS_BETWEEN_HEARTBEATS = 0.5
 
 def own_directory(strategy: tf.distribute.Strategy, workdir: Path) -> Path:
     """Where this process writes: `workdir` for the chief, a new temporary directory for others."""
-    return workdir if strategies.is_chief(strategy) else Path(tempfile.mkdtemp(prefix="random_bases_worker_"))
+    if strategies.is_chief(strategy):
+        return workdir
+    own = tempfile.mkdtemp(prefix="random_bases_worker_")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return Path(own)
 
 
 def share_batches(batches: tf.data.Dataset, batch_size: int, strategy: tf.distribute.Strategy):
@@ -81,7 +88,6 @@ class Heartbeat(keras.callbacks.Callback):
     def __init__(self, strategy: tf.distribute.Strategy):
         super().__init__()
         self._progress = 0
-        self._ended = threading.Event()
         directory = os.environ.get(HEARTBEATS)
         resolver = strategy.cluster_resolver
         if directory and resolver is not None and resolver.task_type:
@@ -90,7 +96,8 @@ class Heartbeat(keras.callbacks.Callback):
             threading.Thread(target=self._beat, args=(path,), daemon=True).start()
 
     def _beat(self, path: Path) -> None:
-        while not self._ended.wait(_SECONDS_BETWEEN_HEARTBEATS):
+        while True:  # as long as the process lives
+            time.sleep(_SECONDS_BETWEEN_HEARTBEATS)
             self._write(path)
 
     def _write(self, path: Path) -> None:
