@@ -74,23 +74,28 @@ class Watch:
         self._paths = [Path(directory) / str(index) for index in range(workers)]
         self._timeout = timeout
         self._begin = None  # the first heartbeat of any
+        self._looked = self._awake = time.time()
         self._progress = None
         self._changed = 0.0
 
     def hanging(self):
         """The numbers of the workers that hang, and what is wrong with them."""
         now = time.time()
+        if now - self._looked > self._timeout / 2:
+            self._awake = now  # this process itself was stopped, and so perhaps were the workers
+        self._looked = now
         beats = [self._read(path) for path in self._paths]
         if not any(beats):
             return [], ""
         self._begin = self._begin or now
-        silent = [i for i, beat in enumerate(beats) if now - (beat or (self._begin,))[0] > self._timeout]
+        seen = [max(self._awake, beat[0] if beat else self._begin) for beat in beats]
+        silent = [i for i, last in enumerate(seen) if now - last > self._timeout]
         if silent:
             return silent, "gives no sign of life"
         progress = [beat and beat[1] for beat in beats]
         if progress != self._progress:
             self._progress, self._changed = progress, now
-        if now - self._changed > self._timeout and None not in progress:
+        if now - max(self._awake, self._changed) > self._timeout and None not in progress:
             return [i for i, value in enumerate(progress) if value == min(progress)], "makes no progress"
         return [], ""
 
