@@ -42,6 +42,7 @@ _STEPS = 20  # measured
 def train(network, workers, seed):
     """One run in this process, which must have no devices yet."""
     device = tf.config.list_physical_devices("CPU")[0]
+    tf.config.threading.set_inter_op_parallelism_threads(2 * workers)  # replicas wait for each other
     tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * workers)
     config = training.default_config()
     config.update(
