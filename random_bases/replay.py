@@ -122,7 +122,7 @@ class ReplayLog(keras.callbacks.Callback):
                 "begins with the first."
             )
         log = _Log(self._path)
-        end, digest = log.cut(self._steps)
+        end, digest, weights = log.cut(self._steps)
         self._header = log.header
         self._theta0 = log.header["theta0_sha256"]
         found, wanted = log.header, json.loads(json.dumps(self._describe(), default=float))
@@ -131,6 +131,10 @@ class ReplayLog(keras.callbacks.Callback):
         ]
         if different:
             raise ReplayError(f"path={self._path!r} is the log of another run: it differs in {different}.")
+        if weights and weights != _hash(self.model.trainable_variables):
+            raise ReplayError(
+                f"path={self._path!r}: the weights differ from those of the run after {self._steps} steps."
+            )
         self._file = open(self._path, "r+b")
         self._file.truncate(end)
         self._file.seek(end)
@@ -345,21 +349,21 @@ class _Log:
             raise ValueError(f"step={step} is more than the {made} steps in log={self._path!r}.")
         return kept
 
-    def cut(self, step: int) -> Tuple[int, bytes]:
-        """(end in the file, chained digest) of the last record of the first `step` steps."""
-        end, digest, made = self._begin, self._digest, 0
+    def cut(self, step: int) -> Tuple[int, bytes, str]:
+        """Of the last record of the first `step` steps: end, chained digest, hash of the weights or ""."""
+        end, digest, weights, made = self._begin, self._digest, "", 0
         try:
             for position, chained, record in self._records():
                 if record.kind == b"E" or record.step + (record.kind == b"S") > step:
                     break
-                end, digest = position, chained
+                end, digest, weights = position, chained, record.digest
                 made += record.kind == b"S"
         except DamagedLogError:
             if made < step:
                 raise
         if made < step:
             raise ReplayError(f"path={self._path!r} has {made} steps, but the optimizer has made {step}.")
-        return end, digest
+        return end, digest, weights
 
 
 def _chained(digest: bytes, content: bytes) -> bytes:
