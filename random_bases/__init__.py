@@ -2,16 +2,20 @@
 
 __version__ = "0.1.0"
 
-from random_bases import analysis, bases, callbacks, layers, sampling
+from random_bases import analysis, bases, callbacks, layers, sampling, strategies
 from random_bases.compression import load_compressed
 from random_bases.evolution import NaturalEvolutionStrategies
 from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
+from random_bases.replay import DamagedLogError, ReplayError, ReplayLog, replay
 from random_bases.subspace import Subspace
 
 __all__ = [
+    "DamagedLogError",
     "NaturalEvolutionStrategies",
     "RandomBasesDescent",
+    "ReplayError",
+    "ReplayLog",
     "Subspace",
     "SubspaceModel",
     "analysis",
@@ -19,6 +23,8 @@ __all__ = [
     "callbacks",
     "layers",
     "load_compressed",
+    "replay",
     "sampling",
+    "strategies",
     "__version__",
 ]

@@ -91,3 +91,22 @@ def add_float32_weight(layer, **arguments):
     """`layer.add_weight` of a float32 weight that reads as float32 under every dtype policy."""
     name = "autocast" if GENERATION == "keras3" else "experimental_autocast"
     return layer.add_weight(dtype="float32", **{name: False}, **arguments)
+
+
+def strategy_of(model) -> tf.distribute.Strategy:
+    """The strategy in whose scope a model was made."""
+    return model.distribute_strategy
+
+
+def step_is_compiled(model) -> bool:
+    """Whether XLA compiles a compiled model's training step as a whole."""
+    if GENERATION == "keras3":
+        return bool(model.jit_compile)
+    return bool(getattr(model, "_jit_compile", False))  # Keras 2.6 has none
+
+
+def steps_per_execution_of(model) -> int:
+    """How many steps `fit` runs without returning to Python."""
+    if GENERATION == "keras3":
+        return int(model.steps_per_execution)
+    return int(model._steps_per_execution.numpy())

@@ -25,15 +25,15 @@ class _Group:
         self.basis = basis
         self.members: List[int] = []
 
-    def map(self, method: str, parts: List[Tensor], address: Sequence[Tensor], firsts: List[Tensor]):
+    def map(self, method: str, parts: List[Tensor], keys: Sequence[Tensor], firsts: List[Tensor]):
         """The basis's `method` of each member; a device-side loop if there are several."""
         traced = getattr(self.basis, method)
         if len(parts) == 1:
-            result = traced(parts[0], *address, firsts[0])
+            result = traced(parts[0], *keys, firsts[0])
             return tf.nest.map_structure(lambda tensor: tensor[tf.newaxis], result)
         signature = tf.TensorSpec(None)
         return tf.map_fn(
-            lambda member: traced(member[0], *address, member[1]),
+            lambda member: traced(member[0], *keys, member[1]),
             (tf.stack(parts), tf.stack(firsts)),
             fn_output_signature=(signature, signature) if method == "trace_sketch" else signature,
             parallel_iterations=1,
@@ -96,27 +96,29 @@ class Subspace:
         bases_of = {i: group.basis for group in self._groups.values() for i in group.members}
         return [bases_of[i] for i in range(len(bases_of))]
 
-    def project(self, tensors: Sequence[Tensor], seed: Seed, draw=0) -> Tensor:
+    def project(self, tensors: Sequence[Tensor], seed: Seed, draw=0, first=0) -> Tensor:
         """P^T v: the coordinates of a list of tensors.
 
         Args:
           tensors: floating-point tensors of the variables' shapes.
           seed: an int or int32 [2].
           draw: int32 scalar, the number of the redraw.
+          first: int32 scalar, the number of the subspace's first direction among those of a run: workers
+            whose directions must differ number them one after the other.
 
         Returns:
           float32 [d].
         """
-        return self._run(self._project, self._checked(tensors), seed, draw)
+        return self._run(self._project, self._checked(tensors), seed, draw, first)
 
-    def expand(self, c: Tensor, seed: Seed, draw=0) -> List[Tensor]:
+    def expand(self, c: Tensor, seed: Seed, draw=0, first=0) -> List[Tensor]:
         """P c: float32 tensors of the variables' shapes, from coordinates `c`, float32 [d]."""
         c = float_tensor("c", c, (self.dimensions,))
-        return self._run(self._expand, [c], seed, draw)
+        return self._run(self._expand, [c], seed, draw, first)
 
-    def sketch(self, tensors: Sequence[Tensor], seed: Seed, draw=0) -> Tuple[Tensor, List[Tensor]]:
+    def sketch(self, tensors: Sequence[Tensor], seed: Seed, draw=0, first=0) -> Tuple[Tensor, List[Tensor]]:
         """(P^T v, P P^T v): coordinates, float32 [d], and float32 tensors of the variables' shapes."""
-        c, *parts = self._run(self._sketch, self._checked(tensors), seed, draw)
+        c, *parts = self._run(self._sketch, self._checked(tensors), seed, draw, first)
         return c, parts
 
     @property
@@ -138,7 +140,7 @@ class Subspace:
         if not self.entrywise:
             one_hot = tf.one_hot(indices, self.dimensions)
             return tf.map_fn(
-                lambda row: self._expand([row[0]], seed, row[1]),
+                lambda row: self._expand([row[0]], seed, row[1], tf.constant(0)),
                 (one_hot, draws),
                 fn_output_signature=[tf.TensorSpec(shape) for shape in self.shapes],
                 parallel_iterations=1,
@@ -198,10 +200,10 @@ class Subspace:
             kinds.setdefault(repr(config), (group.basis, []))[1].extend(group.members)
         return list(kinds.values())
 
-    def _run(self, method: Callable, values: List[Tensor], seed: Seed, draw):
+    def _run(self, method: Callable, values: List[Tensor], seed: Seed, draw, first):
         # One program for all compartments.
         program = self._programs.setdefault(method.__name__, compiled(method))
-        return program(values, as_seed(seed), int32_scalar("draw", draw))
+        return program(values, as_seed(seed), int32_scalar("draw", draw), int32_scalar("first", first))
 
     def _checked(self, tensors: Sequence[Tensor]) -> List[Tensor]:
         if len(tensors) != len(self.shapes):
@@ -213,7 +215,7 @@ class Subspace:
 
     def _project(self, tensors: Sequence[Tensor], *address: Tensor) -> Tensor:
         def project(*arguments):
-            parts = self._map("trace_project", self._flatten(arguments[:-2]), arguments[-2:])
+            parts = self._map("trace_project", self._flatten(arguments[:-3]), arguments[-3:])
             return tf.concat(parts, axis=0)
 
         def adjoint(upstream, *address):
@@ -227,7 +229,7 @@ class Subspace:
             return self._unflatten(self._map("trace_expand", parts, address))
 
         def adjoint(*upstream_and_address):
-            return self._project(upstream_and_address[:-2], *upstream_and_address[-2:])
+            return self._project(upstream_and_address[:-3], *upstream_and_address[-3:])
 
         return linear_map(expand, adjoint, _float32(coordinates), address)
 
@@ -235,26 +237,27 @@ class Subspace:
         """The coordinates and the tensors' parts, in one list."""
 
         def sketch(*arguments):
-            results = self._map("trace_sketch", self._flatten(arguments[:-2]), arguments[-2:])
+            results = self._map("trace_sketch", self._flatten(arguments[:-3]), arguments[-3:])
             c = tf.concat([result[0] for result in results], axis=0)
             return [c, *self._unflatten([result[1] for result in results])]
 
         def adjoint(upstream_c, *rest):
-            upstream, address = rest[:-2], rest[-2:]
+            upstream, address = rest[:-3], rest[-3:]
             return self._expand([upstream_c + self._project(upstream, *address)], *address)
 
         return linear_map(sketch, adjoint, _float32(tensors), address)
 
     def _map(self, method: str, parts: List[Tensor], address: Sequence[Tensor]) -> list:
         """method(part, seed, draw, number of its first direction) of each compartment's basis."""
-        first = np.concatenate([[0], np.cumsum(self.compartment_dimensions)])
+        *keys, first = address
+        offsets = np.concatenate([[0], np.cumsum(self.compartment_dimensions)])
         results = [None] * len(parts)
         for group in self._groups.values():
             mapped = group.map(
                 method,
                 [parts[i] for i in group.members],
-                address,
-                [tf.constant(first[i], tf.int32) for i in group.members],
+                keys,
+                [first + tf.constant(offsets[i], tf.int32) for i in group.members],
             )
             for position, i in enumerate(group.members):
                 results[i] = tf.nest.map_structure(operator.itemgetter(position), mapped)

@@ -1,7 +1,7 @@
 """Figures of experiments, drawn with matplotlib into files (no display needed)."""
 
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -85,5 +85,42 @@ def intrinsic_dimension(
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(str(path), dpi=150)
+
+
+def workers(path: Path, content: Dict[str, Any]) -> None:
+    """Accuracy, CPU time and traffic against the number of workers: what `scripts/figure2.py` found.
+
+    Args:
+      path: the file; its ending chooses the format.
+      content: as in `figure2.json`.
+    """
+    numbers = content["workers"]
+    figure = Figure(figsize=(12.0, 3.8))
+    accuracy, times, traffic = figure.subplots(1, 3)
+    for network, found in content["accuracy"].items():
+        points = [(k, 100 * value) for k, values in zip(numbers, found) for value in values]
+        means = [100 * sum(values) / len(values) for values in found]
+        (line,) = accuracy.plot(numbers, means, label=network.upper())
+        accuracy.plot(*zip(*points), "o", color=line.get_color(), markersize=4)
+    accuracy.set_ylabel("validation accuracy (%)")
+    accuracy.set_ylim(0, 100)
+    for exchange, found in content["cpu_milliseconds"].items():
+        times.plot(numbers, [value / found[0] for value in found], "o-", label=exchange)
+    times.set_ylabel("CPU time of a worker's bases, relative to one")
+    times.set_ylim(bottom=0)
+    several = [(k, sent) for k, sent in zip(numbers, content["bytes_per_step"]["fc"]) if k > 1]
+    for name, label in (("coordinates", f"{content['dimensions']} coordinates"), ("sgd", "SGD's gradients")):
+        traffic.plot([k for k, _ in several], [sent[name] for _, sent in several], "o-", label=label)
+    traffic.set_yscale("log")
+    traffic.set_ylabel("bytes each worker sends in a step, FC")
+    for axes in (accuracy, times, traffic):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(numbers)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+        axes.set_xlabel("workers")
+        axes.grid(alpha=0.3)
+        axes.legend()
     figure.tight_layout()
     figure.savefig(str(path), dpi=150)

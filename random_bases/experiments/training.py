@@ -29,8 +29,8 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 import random_bases
-from random_bases import keras_api
-from random_bases.experiments import datasets, networks, results
+from random_bases import keras_api, strategies
+from random_bases.experiments import datasets, networks, results, workers
 from random_bases.keras_api import keras
 
 METHODS = ("sgd", "fpd", "rbd")
@@ -57,6 +57,9 @@ def default_config() -> ml_collections.ConfigDict:
       learning_rates: method -> learning rate.
       dimensions, basis, compartments, allocation: of `RandomBasesDescent`; `compartments` also takes
         a number ("10") or sizes ("1000,2000") as a string.
+      strategy: where it runs, as in `random_bases.strategies`; with several workers `workdir` must be a
+        directory that all of them see.
+      replicas, exchange: of `RandomBasesDescent`, with a strategy of several replicas.
       batch_size, epochs: of training; an incomplete last batch of an epoch is dropped.
       seed: of initial weights, data and directions.
     """
@@ -74,6 +77,9 @@ def default_config() -> ml_collections.ConfigDict:
             "basis": "normal",
             "compartments": "network",
             "allocation": "even",
+            "strategy": "auto",
+            "replicas": "shared",
+            "exchange": "coordinates",
             "batch_size": 32,
             "epochs": 100,
             "seed": 0,
@@ -132,9 +138,9 @@ def build_optimizer(config: ml_collections.ConfigDict):
     Raises:
       ValueError: for an unknown optimizer, basis, compartments or allocation.
     """
-    inner = keras.optimizers.get(
-        {"class_name": config.optimizer, "config": {"learning_rate": learning_rate(config)}}
-    )
+    # By name: tf-keras makes a legacy optimizer of a configuration.
+    inner = keras.optimizers.get(config.optimizer)
+    inner.learning_rate = learning_rate(config)
     if config.method == "sgd":
         return inner
     return random_bases.RandomBasesDescent(
@@ -145,6 +151,8 @@ def build_optimizer(config: ml_collections.ConfigDict):
         allocation=config.allocation,
         redraw_every=1 if config.method == "rbd" else None,
         seed=config.seed,
+        replicas=config.replicas,
+        exchange=config.exchange,
     )
 
 
@@ -179,17 +187,24 @@ def run(
       DivergedError: if the loss became infinite or not a number, now or in the run found there.
     """
     check_config(config)
+    strategy = strategies.get(config.strategy)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     if overwrite:
+        if config.strategy == "multi_worker":
+            raise ValueError("overwrite is not possible with several workers; remove the directory before.")
         _discard(workdir)
-    # Where the data lies does not change the run.
-    results.keep_config(workdir / "config.json", config.to_dict(), but=("data_dir",))
+    chief = strategies.is_chief(strategy)
+    if chief:
+        # Where the data lies does not change the run.
+        results.keep_config(workdir / "config.json", config.to_dict(), but=("data_dir",))
     result = workdir / "result.json"
-    if not result.exists():
-        content = _train(config, workdir, verbose)
-        results.write_json(result, content)
-    content = results.read_json(result)
+    if result.exists():
+        content = results.read_json(result)
+    else:
+        content = _train(config, workdir, strategy, verbose)
+        if chief:
+            results.write_json(result, content)
     if content["status"] == "diverged":
         raise DivergedError(content["message"])
     return content
@@ -204,47 +219,59 @@ def _discard(workdir: Path) -> None:
             tf.io.gfile.rmtree(str(workdir / name))
 
 
-def _train(config: ml_collections.ConfigDict, workdir: Path, verbose: Union[int, str]) -> Dict[str, Any]:
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    strategy: tf.distribute.Strategy,
+    verbose: Union[int, str],
+) -> Dict[str, Any]:
     """Trains to the end and returns the content of `result.json`."""
+    heartbeat = workers.Heartbeat(strategy)
     data = datasets.load(config.dataset, config.data_dir or None)
     steps = datasets.steps_per_epoch(data.train, config.batch_size)
     keras.backend.clear_session()  # many runs in one process would pile up
     keras_api.set_random_seed(config.seed)
-    model = networks.get(config.network, data.input_shape, data.num_classes)
-    optimizer = build_optimizer(config)
-    keras_api.compile_model(
-        model,
-        optimizer=optimizer,
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=steps_per_execution(steps),
-        jit_compile=jit_compile(config.network),
-    )
-    keras_api.build_optimizer(optimizer, model.trainable_variables)
+    replicas = strategy.num_replicas_in_sync
+    with strategy.scope():
+        model = networks.get(config.network, data.input_shape, data.num_classes)
+        optimizer = build_optimizer(config)
+        keras_api.compile_model(
+            model,
+            optimizer=optimizer,
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            steps_per_execution=steps_per_execution(steps, replicas),
+            jit_compile=jit_compile(config.network) and replicas == 1,
+        )
+        keras_api.build_optimizer(optimizer, model.trainable_variables)
 
-    checkpoint = _EpochCheckpoint(model, optimizer, workdir / "checkpoints")
+    own = workers.own_directory(strategy, workdir)
+    checkpoint = _EpochCheckpoint(model, optimizer, workdir / "checkpoints", own / "checkpoints")
     epoch = checkpoint.restore()
-    metrics = workdir / "metrics.csv"
+    metrics = own / "metrics.csv"
     results.keep_epochs(metrics, epoch)
     callbacks = [
         _StopOnDivergence(steps),
         _EpochSeconds(),
+        workers.ReportTraffic(),
+        heartbeat,
         keras.callbacks.CSVLogger(str(metrics), append=True),
-        keras.callbacks.TensorBoard(str(workdir / "tensorboard"), profile_batch=0),
+        keras.callbacks.TensorBoard(str(own / "tensorboard"), profile_batch=0),
         checkpoint,
     ]
     if verbose == "run":
         callbacks.append(_RunProgress(epoch * steps))
     report = _describe(config, model, steps)
+    batches = datasets.training_batches(
+        data.train,
+        config.batch_size,
+        seed=config.seed,
+        start_step=epoch * steps,
+        augment=config.augment,
+    )
     try:
         model.fit(
-            datasets.training_batches(
-                data.train,
-                config.batch_size,
-                seed=config.seed,
-                start_step=epoch * steps,
-                augment=config.augment,
-            ),
+            workers.share_batches(batches, config.batch_size, strategy),
             validation_data=datasets.evaluation_batches(data.validation, 1000),
             steps_per_epoch=steps,
             initial_epoch=epoch,
@@ -272,8 +299,10 @@ def jit_compile(network: str) -> bool:
     return network == "fc"
 
 
-def steps_per_execution(steps: int) -> int:
+def steps_per_execution(steps: int, replicas: int = 1) -> int:
     """How many of an epoch's steps a device runs without returning to Python."""
+    if replicas > 1 and keras_api.GENERATION == "keras3":
+        return 1  # it fails on more, as on jit_compile, with stock optimizers too
     # A divisor: Keras would run past the end of an epoch otherwise.
     return max(n for n in range(1, min(steps, _MOST_STEPS_PER_EXECUTION) + 1) if steps % n == 0)
 
@@ -320,21 +349,26 @@ def _summarise(rows, steps: int) -> Dict[str, Any]:
 
 
 class _EpochCheckpoint(keras.callbacks.Callback):
-    """Saves model and optimizer after each epoch, the last two kept."""
+    """Saves model and optimizer after each epoch, the last two kept.
 
-    def __init__(self, model, optimizer, directory: Path):
+    Every worker saves, as TensorFlow asks for, to `own`; all restore from the chief's, `directory`.
+    """
+
+    def __init__(self, model, optimizer, directory: Path, own: Path):
         super().__init__()
+        self._directory = str(directory)
         self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._manager = tf.train.CheckpointManager(
             tf.train.Checkpoint(model=model, optimizer=optimizer, epoch=self._epoch),
-            str(directory),
+            str(own),
             max_to_keep=2,
         )
 
     def restore(self) -> int:
         """Restores the last checkpoint, if there is one; returns the number of epochs done."""
-        if self._manager.latest_checkpoint:
-            status = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
+        latest = tf.train.latest_checkpoint(self._directory)
+        if latest:
+            status = self._manager.checkpoint.restore(latest)
             status.assert_existing_objects_matched()
         return int(self._epoch.numpy())
 

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
+from random_bases.optimizers.exchange import current_workers
 from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
 from random_bases.optimizers.wrapper import Wrapper
 
@@ -29,11 +30,15 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
         allocation="even",
         redraw_every=1,
         seed=None,
+        replicas="shared",
+        exchange="coordinates",
         name="random_bases_descent",
         **kwargs,
     ):
         refuse(kwargs)
-        rule = RandomBasesRule(dimensions, basis, compartments, allocation, redraw_every, seed)
+        rule = RandomBasesRule(
+            dimensions, basis, compartments, allocation, redraw_every, seed, replicas, exchange
+        )
         inner_optimizer = resolve_inner(inner_optimizer, keras)
         object.__setattr__(self, "inner_optimizer", inner_optimizer)
         _DelegatingTrackableMixin.__init__(self, inner_optimizer)
@@ -100,42 +105,62 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
         return self.inner_optimizer._transform_unaggregated_gradients(grads_and_vars)
 
     def _aggregate_gradients(self, grads_and_vars):
-        return self.inner_optimizer._aggregate_gradients(grads_and_vars)
+        """Where replicas exchange gradients, also for LossScaleOptimizer around this one.
+
+        With several replicas these leave it as P P^T g, so that only coordinates travel.
+        """
+        workers = current_workers()
+        if workers.count == 1:
+            return self.inner_optimizer._aggregate_gradients(grads_and_vars)
+        return self._sketch(grads_and_vars, workers)
 
     def _compute_gradients(self, loss, var_list, grad_loss=None, tape=None):
         grads_and_vars = self.inner_optimizer._compute_gradients(loss, var_list, grad_loss, tape)
-        with tf.init_scope():
+        workers = tf.distribute.get_strategy().num_replicas_in_sync
+        with tf.init_scope():  # which forgets the strategy
             # Here, as LossScaleOptimizer passes on only the variables that have a gradient.
-            self._create_all_weights([variable for _, variable in grads_and_vars])
+            self._build([variable for _, variable in grads_and_vars], workers)
         return grads_and_vars
 
     def get_gradients(self, loss, params):
         return self.inner_optimizer.get_gradients(loss, params)
 
     def _create_all_weights(self, var_list):
+        self._build(var_list, tf.distribute.get_strategy().num_replicas_in_sync)
+
+    def _build(self, var_list, workers):
         if self._indices is None:
-            self.rule.build([v.shape for v in var_list], [v.name.split(":")[0] for v in var_list])
+            names = [v.name.split(":")[0] for v in var_list]
+            self.rule.build([v.shape for v in var_list], names, workers)
             indices = {_key(v): i for i, v in enumerate(var_list)}
             object.__setattr__(self, "_indices", indices)
         self.inner_optimizer._create_all_weights(var_list)
 
+    def _sketch(self, grads_and_vars, workers):
+        every = [None] * len(self._indices)
+        for grad, variable in grads_and_vars:
+            every[self._indices[_key(variable)]] = grad
+        sketched = self.rule(every, self.iterations, workers)
+        return [(sketched[self._indices[_key(variable)]], variable) for _, variable in grads_and_vars]
+
     def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
         grads_and_vars = list(grads_and_vars)
-        variables = [variable for _, variable in grads_and_vars]
+        workers = current_workers()
         with tf.init_scope():
             # Before None gradients are dropped: the subspace has every variable.
-            self._create_all_weights(variables)
+            self._build([variable for _, variable in grads_and_vars], workers.count)
+        missing = [(g, v) for g, v in grads_and_vars if g is None]
         if experimental_aggregate_gradients:
             grads_and_vars = [(g, v) for g, v in grads_and_vars if g is not None]
             grads_and_vars = self._transform_unaggregated_gradients(grads_and_vars)
             grads_and_vars = self._aggregate_gradients(grads_and_vars)
-        every = [None] * len(self._indices)
-        for grad, variable in grads_and_vars:
-            every[self._indices[_key(variable)]] = grad
-        sketched = self.rule(every, self.iterations)
-        # With None gradients, which the inner optimizer drops with a warning or, if all are, an error.
-        pairs = [(sketched[self._indices[_key(v)]], v) for v in variables]
-        return self.inner_optimizer.apply_gradients(pairs, name=name, experimental_aggregate_gradients=False)
+            # The inner optimizer drops them with a warning or, if all are None, an error.
+            grads_and_vars = [*grads_and_vars, *missing]
+        if workers.count == 1:
+            grads_and_vars = self._sketch(grads_and_vars, workers)
+        return self.inner_optimizer.apply_gradients(
+            grads_and_vars, name=name, experimental_aggregate_gradients=False
+        )
 
     def get_config(self):
         return {"name": self._name, **super().get_config()}

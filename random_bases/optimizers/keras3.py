@@ -1,6 +1,9 @@
 """RandomBasesDescent for Keras 3."""
 
+import tensorflow as tf
+
 from random_bases.keras_api import keras, register_serializable
+from random_bases.optimizers.exchange import current_workers
 from random_bases.optimizers.rule import (
     DOCUMENTATION,
     RandomBasesRule,
@@ -26,11 +29,15 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         allocation="even",
         redraw_every=1,
         seed=None,
+        replicas="shared",
+        exchange="coordinates",
         name="random_bases_descent",
         **kwargs,
     ):
         refuse(kwargs)
-        rule = RandomBasesRule(dimensions, basis, compartments, allocation, redraw_every, seed)
+        rule = RandomBasesRule(
+            dimensions, basis, compartments, allocation, redraw_every, seed, replicas, exchange
+        )
         inner_optimizer = resolve_inner(inner_optimizer, keras)
         # Two arguments move from the inner optimizer to this one: accumulation must come before the
         # projection, and LossScaleOptimizer switches off the loss scaling of what it wraps.
@@ -45,6 +52,10 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         self.rule = rule
         # The hook that Keras's own backends override, private: make sure that it is still there.
         assert hasattr(keras.optimizers.Optimizer, "_backend_update_step")
+        # The inner optimizer's own reduction, private too: of D numbers that are equal already. Once,
+        # here: replicas are traced in threads of their own.
+        assert hasattr(inner_optimizer, "_all_reduce_sum_gradients")
+        inner_optimizer._all_reduce_sum_gradients = _already_reduced
 
     @property
     def variables(self):
@@ -54,7 +65,11 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         if self.built or not variables:  # none: how Keras loads an .h5 file
             return
         # A tf.Variable has no path.
-        self.rule.build([v.shape for v in variables], [getattr(v, "path", v.name) for v in variables])
+        self.rule.build(
+            [v.shape for v in variables],
+            [getattr(v, "path", v.name) for v in variables],
+            tf.distribute.get_strategy().num_replicas_in_sync,
+        )
         self.inner_optimizer.build(variables)
         super().build(variables)
 
@@ -72,7 +87,7 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         every = [None] * len(self._trainable_variables)
         for grad, variable in zip(grads, trainable_variables):
             every[self._get_variable_index(variable)] = grad
-        sketched = self.rule(every, self.inner_optimizer.iterations)
+        sketched = self.rule(every, self.inner_optimizer.iterations, current_workers())
         pairs = [(g, v) for g, v in zip(sketched, self._trainable_variables) if g is not None]
         self.inner_optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
 
@@ -88,3 +103,7 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         config = super().get_config()
         config["inner_optimizer"]["config"].update({argument: getattr(self, argument) for argument in _MOVED})
         return {"name": self.name, **config}
+
+
+def _already_reduced(grads_and_vars):
+    return grads_and_vars

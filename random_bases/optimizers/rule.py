@@ -6,13 +6,14 @@ the three Keras optimizer APIs.
 """
 
 import random
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import tensorflow as tf
 
 from random_bases import bases
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments, allocate, split
+from random_bases.optimizers.exchange import EXCHANGES, REPLICAS, Alone, Exchange
 from random_bases.sampling.seeds import as_seed
 from random_bases.subspace import Subspace
 
@@ -46,6 +47,14 @@ DOCUMENTATION = """Descent in random bases, around any Keras optimizer.
       redraw_every: a basis is kept for so many weight updates; None: for ever.
       seed: an int in [0, 2**64). None draws one (from Python's `random`, which
         `keras.utils.set_random_seed` seeds) and records it in `seed` and in `get_config()`.
+      replicas: what the K replicas of a `tf.distribute` strategy do, each with the gradient g_k of its
+        part of the batch: "shared": all project on the same d directions, P P^T mean_k g_k;
+        "independent": each has d of its own, mean_k P_k P_k^T g_k; "split": they share d out,
+        sum_k P_k P_k^T g_k. Only coordinates travel, and each replica generates the others' directions.
+        Learning rate and (global) batch mean the same for every K. Make model and optimizer in the
+        strategy's scope.
+      exchange: "coordinates"; or "updates", with "split" only: replicas generate no directions but their
+        own, and all D numbers of P_k P_k^T g_k travel.
       name: of the optimizer.
 
     Raises:
@@ -74,6 +83,9 @@ _INNER_ARGUMENTS = (
 )
 
 
+_ALONE = Alone()
+
+
 class RandomBasesRule:
     """Sketches gradients; holds the arguments of `RandomBasesDescent` and, once built, the subspace."""
 
@@ -85,6 +97,8 @@ class RandomBasesRule:
         allocation: Allocation,
         redraw_every: Optional[int],
         seed: Optional[int],
+        replicas: str = "shared",
+        exchange: str = "coordinates",
     ):
         if redraw_every is not None and (
             isinstance(redraw_every, bool) or not isinstance(redraw_every, int) or redraw_every < 1
@@ -105,19 +119,59 @@ class RandomBasesRule:
             allocate([1], 1, allocation)
         if isinstance(dimensions, bool) or not isinstance(dimensions, int) or dimensions < 1:
             raise ValueError(f"dimensions={dimensions!r} must be an int of at least 1.")
+        for name, value, allowed in (("replicas", replicas, REPLICAS), ("exchange", exchange, EXCHANGES)):
+            if value not in allowed:
+                raise ValueError(f"{name}={value!r} is unknown; allowed: {allowed}.")
+        if exchange == "updates" and replicas != "split":
+            raise ValueError(f'exchange="updates" needs replicas="split", not {replicas!r}.')
         self.dimensions = dimensions
         self.basis = basis
         self.compartments = compartments
         self.allocation = allocation
         self.redraw_every = redraw_every
         self.seed = seed
-        self.subspace: Optional[Subspace] = None
+        self.replicas = replicas
+        self.exchange = exchange
+        # Known once built, or once a step was traced.
+        self.workers: Optional[Exchange] = None
+        self.bytes_per_step: Optional[int] = None
+        self.untouched: Optional[List[int]] = None
+        self._record: Optional[Callable[[tf.Tensor, tf.Tensor], None]] = None
 
-    def build(self, shapes: Sequence[Sequence[int]], paths: Sequence[str]) -> None:
-        """Fixes the variables: their shapes and paths ("dense/kernel")."""
-        self.subspace = Subspace(
-            shapes, self.dimensions, self.basis, self.compartments, self.allocation, paths
-        )
+    @property
+    def subspace(self) -> Optional[Subspace]:
+        """One worker's directions, once built."""
+        return None if self.workers is None else self.workers.subspace
+
+    def build(self, shapes: Sequence[Sequence[int]], paths: Sequence[str], workers: int = 1) -> None:
+        """Fixes the variables, their shapes and paths ("dense/kernel"), and the number of workers.
+
+        Raises:
+          ValueError: if the directions cannot be shared out among compartments or workers.
+        """
+
+        def subspace(dimensions):
+            basis, allocation = self.basis, self.allocation
+            if dimensions != self.dimensions:
+                if not isinstance(allocation, str):
+                    raise ValueError(
+                        f"allocation={list(allocation)!r} cannot be shared out among workers; give a rule."
+                    )
+                if isinstance(basis, Basis):
+                    basis = bases.get(basis, basis.size, dimensions)
+            return Subspace(shapes, dimensions, basis, self.compartments, allocation, paths)
+
+        self.workers = Exchange(self.replicas, self.exchange, self.dimensions, workers, subspace)
+
+    def record(self, write: Callable[[tf.Tensor, tf.Tensor], None]) -> None:
+        """Has `write(coordinates, updates)` called in every step: float32 `workers.shape`, integer scalar.
+
+        Raises:
+          ValueError: with `exchange="updates"`, where no worker knows all coordinates.
+        """
+        if self.exchange == "updates":
+            raise ValueError('exchange="updates" leaves no coordinates to record; allowed: "coordinates".')
+        self._record = write
 
     def draw(self, updates: tf.Tensor) -> tf.Tensor:
         """The number of the redraw, int32, after so many weight updates."""
@@ -126,14 +180,16 @@ class RandomBasesRule:
         return tf.cast(updates, tf.int32) // self.redraw_every
 
     def __call__(
-        self, gradients: Sequence[Optional[tf.Tensor]], updates: tf.Tensor
+        self, gradients: Sequence[Optional[tf.Tensor]], updates: tf.Tensor, workers=_ALONE
     ) -> List[Optional[tf.Tensor]]:
-        """P P^T g for a list of gradients.
+        """P P^T g for a list of gradients; with several workers, what `Exchange` makes of theirs.
 
         Args:
           gradients: one tensor, `IndexedSlices` or None for each variable. None counts as zero in
             the projection and stays None: that variable is not moved.
           updates: integer scalar, how many weight updates were made before.
+          workers: who takes part, as in `Exchange.step`; with several, `gradients` are divided by their
+            number.
 
         Returns:
           A list of tensors of the gradients' shapes and dtypes, and None where there was None.
@@ -142,7 +198,22 @@ class RandomBasesRule:
             tf.zeros(shape) if gradient is None else densify(gradient, shape)
             for gradient, shape in zip(gradients, self.subspace.shapes)
         ]
-        _, sketched = self.subspace.sketch(tensors, self.seed, self.draw(updates))
+        if workers.count != self.workers.workers:
+            raise ValueError(
+                f"RandomBasesDescent was built for {self.workers.workers} workers and called by one of "
+                f"{workers.count}; make model and optimizer in the scope of the strategy."
+            )
+        draw = self.draw(updates)
+        if workers.count == 1 and self._record is None:
+            # One pass over the directions can serve both.
+            _, sketched = self.subspace.sketch(tensors, self.seed, draw)
+        else:
+            # A recorded step must use the same program, `expand`, as its replay does.
+            coordinates, sketched = self.workers.step(tensors, self.seed, draw, workers)
+            if self._record is not None:
+                self._record(coordinates, updates)
+        self.bytes_per_step = workers.sent
+        self.untouched = [i for i, gradient in enumerate(gradients) if gradient is None]
         return [
             None if gradient is None else tf.cast(update, tensor.dtype)
             for gradient, tensor, update in zip(gradients, tensors, sketched)
@@ -157,6 +228,8 @@ class RandomBasesRule:
             "allocation": self.allocation,
             "redraw_every": self.redraw_every,
             "seed": self.seed,
+            "replicas": self.replicas,
+            "exchange": self.exchange,
         }
 
 

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
+from random_bases.optimizers.exchange import current_workers
 from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
 from random_bases.optimizers.wrapper import Wrapper
 
@@ -25,11 +26,15 @@ class RandomBasesDescent(
         allocation="even",
         redraw_every=1,
         seed=None,
+        replicas="shared",
+        exchange="coordinates",
         name="random_bases_descent",
         **kwargs,
     ):
         refuse(kwargs)
-        rule = RandomBasesRule(dimensions, basis, compartments, allocation, redraw_every, seed)
+        rule = RandomBasesRule(
+            dimensions, basis, compartments, allocation, redraw_every, seed, replicas, exchange
+        )
         inner_optimizer = resolve_inner(inner_optimizer, keras)
         tf.__internal__.tracking.DelegatingTrackableMixin.__init__(self, inner_optimizer)
         self.inner_optimizer = inner_optimizer
@@ -68,8 +73,12 @@ class RandomBasesDescent(
         self.inner_optimizer.load_own_variables(store)
 
     def build(self, var_list):
+        self._build(var_list, tf.distribute.get_strategy().num_replicas_in_sync)
+
+    def _build(self, var_list, workers):
         if self.rule.subspace is None:
-            self.rule.build([v.shape for v in var_list], [v.name.split(":")[0] for v in var_list])
+            names = [v.name.split(":")[0] for v in var_list]
+            self.rule.build([v.shape for v in var_list], names, workers)
             self._indices = {self._var_key(v): i for i, v in enumerate(var_list)}
         self.inner_optimizer.build(var_list)
 
@@ -77,23 +86,39 @@ class RandomBasesDescent(
         return self.inner_optimizer.compute_gradients(loss, var_list, tape)
 
     def aggregate_gradients(self, grads_and_vars):
-        return self.inner_optimizer.aggregate_gradients(grads_and_vars)
+        """The place where LossScaleOptimizer, around this one, lets replicas exchange gradients.
 
-    def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
+        With several replicas these leave it as P P^T g, so that only coordinates travel, and
+        `skip_gradients_aggregation=True` says that they did.
+        """
+        workers = current_workers()
+        if workers.count == 1:
+            return self.inner_optimizer.aggregate_gradients(grads_and_vars)
+        return self._sketch(grads_and_vars, workers)
+
+    def _sketch(self, grads_and_vars, workers):
         grads_and_vars = list(grads_and_vars)
-        with tf.init_scope():
-            self.build([variable for _, variable in grads_and_vars])
-        if kwargs.pop("experimental_aggregate_gradients", True) and not skip_gradients_aggregation:
-            grads_and_vars = self.aggregate_gradients(grads_and_vars)
+        with tf.init_scope():  # which forgets the strategy
+            self._build([variable for _, variable in grads_and_vars], workers.count)
         every = [None] * len(self._indices)
         for grad, variable in grads_and_vars:
             every[self._indices[self._var_key(variable)]] = grad
-        sketched = self.rule(every, self.iterations)
-        pairs = [
+        sketched = self.rule(every, self.iterations, workers)
+        return [
             (sketched[self._indices[self._var_key(variable)]], variable) for _, variable in grads_and_vars
         ]
+
+    def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
+        workers = current_workers()
+        aggregate = kwargs.pop("experimental_aggregate_gradients", True) and not skip_gradients_aggregation
+        if workers.count == 1:
+            if aggregate:
+                grads_and_vars = self.aggregate_gradients(grads_and_vars)
+            grads_and_vars = self._sketch(grads_and_vars, workers)
+        elif aggregate:
+            grads_and_vars = self.aggregate_gradients(grads_and_vars)
         return self.inner_optimizer.apply_gradients(
-            pairs, name=name, skip_gradients_aggregation=True, **kwargs
+            grads_and_vars, name=name, skip_gradients_aggregation=True, **kwargs
         )
 
     def get_config(self):

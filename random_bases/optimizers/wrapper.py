@@ -1,5 +1,7 @@
 """What RandomBasesDescent hands on to its inner optimizer, whichever the Keras."""
 
+from typing import Optional
+
 from random_bases.keras_api import keras
 from random_bases.optimizers.rule import RandomBasesRule
 
@@ -13,6 +15,15 @@ class Wrapper:
     def seed(self) -> int:
         """The seed of the directions."""
         return self.rule.seed
+
+    @property
+    def bytes_per_step(self) -> Optional[int]:
+        """What each replica sends to others in a step, in bytes; None before the first step is traced.
+
+        Counted from the tensors exchanged, as rings send them: 2 (K - 1) / K times what is reduced over
+        K replicas, K - 1 times what is gathered.
+        """
+        return self.rule.bytes_per_step
 
     @property
     def iterations(self):

@@ -94,17 +94,20 @@ def number(variable):
     return float(np.asarray(variable))
 
 
-def matrix(rule, draw):
-    """P of `rule` as a float64 array [D, d]; independent of the package for dense directions."""
+def matrix(rule, draw, first=0):
+    """P of `rule` as a float64 array [D, d]; independent of the package for dense directions.
+
+    With several workers: of the one whose first direction has the number `first`.
+    """
     subspace = rule.subspace
     if rule.basis not in PER_BLOCK:
         with eagerly():
             directions = np.eye(subspace.dimensions, dtype=np.float32)
-            return np.stack([flat(subspace.expand(c, rule.seed, draw)) for c in directions], axis=1)
+            return np.stack([flat(subspace.expand(c, rule.seed, draw, first)) for c in directions], axis=1)
     p = np.zeros((subspace.size, subspace.dimensions))
     row = column = 0
     for size, dimensions in zip(subspace.compartment_sizes, subspace.compartment_dimensions):
-        block = dense(size, dimensions, rule.basis, rule.seed, draw, first=column)
+        block = dense(size, dimensions, rule.basis, rule.seed, draw, first=first + column)
         p[row : row + size, column : column + dimensions] = block
         row, column = row + size, column + dimensions
     return p

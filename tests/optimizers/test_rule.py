@@ -222,6 +222,8 @@ def test_a_configuration_names_every_argument():
         "allocation": "even",
         "redraw_every": 1,
         "seed": 9,
+        "replicas": "shared",
+        "exchange": "coordinates",
     }
 
 

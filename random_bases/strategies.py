@@ -1,0 +1,85 @@
+"""Where training runs: `tf.distribute` strategies by name."""
+
+import functools
+import logging
+import os
+
+import tensorflow as tf
+
+from random_bases.keras_api import GENERATION
+
+NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker")
+
+
+def get(name: str) -> tf.distribute.Strategy:
+    """Returns a strategy; build and compile models in its `scope()`.
+
+    Args:
+      name: "cpu": TensorFlow's default strategy, one replica; "gpu": this machine's GPUs, a replica each;
+        "auto": "gpu" if there are GPUs, else "cpu", and logs which; "mirrored": a replica for each GPU or,
+        without GPUs, for each logical CPU device of TensorFlow; "multi_worker": a replica for each device
+        of each of several processes, which TF_CONFIG or, without it, Slurm's variables name.
+
+    Returns:
+      The strategy. A process has one of a kind: asking again returns the same.
+
+    Raises:
+      ValueError: for an unknown name.
+      RuntimeError: where that strategy cannot work, saying what it needs.
+
+    Example:
+    >>> with rb.strategies.get("auto").scope():
+    ...     model.compile(rb.RandomBasesDescent("sgd", dimensions=250), loss="mse")
+    """
+    if name == "auto":
+        name = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+        logging.getLogger("random_bases").info('strategy "auto" takes "%s"', name)
+    if name == "cpu":
+        return tf.distribute.get_strategy()
+    if name == "gpu":
+        gpus = tf.config.list_logical_devices("GPU")
+        if not gpus:
+            raise RuntimeError('strategy "gpu" found no GPU; allowed without one: "cpu", "mirrored".')
+        return _mirrored(tuple(gpu.name for gpu in gpus))
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return _mirrored(tuple(device.name for device in devices))
+    if name == "multi_worker":
+        return _multi_worker()
+    raise ValueError(f"strategy={name!r} is unknown; allowed: {NAMES}.")
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files: the first of several workers."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_type == "worker" and resolver.task_id == 0
+
+
+# A second one in a process aborts in its collectives (TensorFlow 2.21).
+@functools.lru_cache(maxsize=None)
+def _mirrored(devices):
+    if len(devices) == 1:
+        return tf.distribute.OneDeviceStrategy(devices[0])
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
+@functools.lru_cache(maxsize=None)
+def _multi_worker():
+    if GENERATION == "keras3":
+        raise RuntimeError(
+            'strategy "multi_worker" does not work with Keras 3, whose fit cannot reduce values over hosts; '
+            "install tf-keras and set TF_USE_LEGACY_KERAS=1."
+        )
+    if "TF_CONFIG" in os.environ:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if "SLURM_STEP_NODELIST" in os.environ:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    raise RuntimeError(
+        'strategy "multi_worker" needs TF_CONFIG, which scripts/launch_workers.py sets, or a Slurm step; '
+        "see docs/distributed.md."
+    )

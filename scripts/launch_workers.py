@@ -1,0 +1,166 @@
+"""Runs a command as K workers on this machine.
+
+TF_USE_LEGACY_KERAS=1 python scripts/launch_workers.py --workers=4 -- \
+    python scripts/train.py --config=configs/fc_mnist.py --config.strategy=multi_worker \
+    --config.replicas=split --workdir=runs/fc_mnist/four
+
+Each worker gets a TF_CONFIG with free ports of the loopback interface; its output comes with its number.
+If one fails, all are ended. A worker that gives no sign of life, or makes no progress, for --timeout
+seconds counts as hanging: its name is printed and all are ended. Exit status: 0 if all succeeded, that of
+the first that failed (128 + n if signal n ended it), 124 after a timeout.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from absl import app, flags
+
+_WORKERS = flags.DEFINE_integer("workers", None, "The number of workers.", lower_bound=1)
+_TIMEOUT = flags.DEFINE_float(
+    "timeout", 600.0, "Seconds without progress after which a worker counts as hanging.", lower_bound=1.0
+)
+_HANGS = 124
+_SECONDS_TO_END = 5.0
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def free_ports(number):
+    """As many different ports that nobody uses."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def start(command, index, addresses, heartbeats):
+    """Starts worker `index` in a process group of its own, and a thread that forwards its output."""
+    tf_config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    process = subprocess.Popen(
+        command,
+        env=dict(os.environ, TF_CONFIG=json.dumps(tf_config), RANDOM_BASES_HEARTBEATS=heartbeats),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+    def forward():
+        for line in process.stdout:
+            sys.stdout.write(f"[{index}] {line.decode(errors='replace')}")
+            sys.stdout.flush()
+
+    forwarder = threading.Thread(target=forward, daemon=True)
+    forwarder.start()
+    return process, forwarder
+
+
+class Watch:
+    """Finds workers that hang by their heartbeats: see `random_bases.experiments.workers.Heartbeat`.
+
+    Commands that write none are not watched.
+    """
+
+    def __init__(self, directory, workers, timeout):
+        self._paths = [Path(directory) / str(index) for index in range(workers)]
+        self._timeout = timeout
+        self._begin = None  # the first heartbeat of any
+        self._looked = self._awake = time.time()
+        self._progress = None
+        self._changed = 0.0
+
+    def hanging(self):
+        """The numbers of the workers that hang, and what is wrong with them."""
+        now = time.time()
+        if now - self._looked > self._timeout / 2:
+            self._awake = now  # this process itself was stopped, and so perhaps were the workers
+        self._looked = now
+        beats = [self._read(path) for path in self._paths]
+        if not any(beats):
+            return [], ""
+        self._begin = self._begin or now
+        seen = [max(self._awake, beat[0] if beat else self._begin) for beat in beats]
+        silent = [i for i, last in enumerate(seen) if now - last > self._timeout]
+        if silent:
+            return silent, "gives no sign of life"
+        progress = [beat and beat[1] for beat in beats]
+        if progress != self._progress:
+            self._progress, self._changed = progress, now
+        if now - max(self._awake, self._changed) > self._timeout and None not in progress:
+            return [i for i, value in enumerate(progress) if value == min(progress)], "makes no progress"
+        return [], ""
+
+    @staticmethod
+    def _read(path):
+        """(time, progress) of the last heartbeat; None before the first."""
+        try:
+            return path.stat().st_mtime, int(path.read_text())
+        except FileNotFoundError:
+            return None
+
+
+def end(processes):
+    """Ends what still runs, kindly at first."""
+    for signal_number, seconds in ((signal.SIGTERM, _SECONDS_TO_END), (signal.SIGKILL, None)):
+        running = [process for process in processes if process.poll() is None]
+        for process in running:
+            os.killpg(process.pid, signal_number)
+        deadline = time.monotonic() + (seconds or 0)
+        while seconds and time.monotonic() < deadline and any(p.poll() is None for p in running):
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    for process in processes:
+        process.wait()
+
+
+def wait(processes, watch):
+    """Waits until all workers have succeeded or one has not; returns the exit status."""
+    while True:
+        statuses = [process.poll() for process in processes]
+        for index, status in enumerate(statuses):
+            if status:
+                how = f"signal {-status}" if status < 0 else f"status {status}"
+                print(f"Worker {index} failed with {how}; ending all.", file=sys.stderr)
+                return 128 - status if status < 0 else status
+        if all(status == 0 for status in statuses):
+            return 0
+        hanging, why = watch.hanging()
+        hanging = [index for index in hanging if statuses[index] is None]
+        if hanging:
+            names = ", ".join(f"worker {index}" for index in hanging)
+            print(f"{names} {why} since {_TIMEOUT.value:g} s; ending all.".capitalize(), file=sys.stderr)
+            return _HANGS
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def main(argv):
+    """Launches the command that follows `--`."""
+    command = argv[1:]
+    if not command:
+        raise app.UsageError("no command is given: --workers=K -- python scripts/train.py ...")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `finally` runs
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(_WORKERS.value)]
+    started = []
+    with tempfile.TemporaryDirectory() as heartbeats:
+        try:
+            for index in range(_WORKERS.value):
+                started.append(start(command, index, addresses, heartbeats))
+            processes = [process for process, _ in started]
+            return wait(processes, Watch(heartbeats, _WORKERS.value, _TIMEOUT.value))
+        finally:
+            end([process for process, _ in started])
+            for _, forwarder in started:
+                forwarder.join(_SECONDS_TO_END)
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("workers")
+    app.run(main)

@@ -1,0 +1,137 @@
+"""Run by test_exchange.py: one process, one MirroredStrategy of some virtual CPUs; prints JSON.
+
+python -m tests.optimizers.replicas K CASES, where CASES is JSON: {name: arguments of `case`}.
+"""
+
+import json
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+import random_bases as rb
+from random_bases.keras_api import GENERATION, keras
+from tests.optimizers.helpers import data, dense_model, flat, matrix, values
+
+
+def virtual_cpus(number):
+    device = tf.config.list_physical_devices("CPU")[0]
+    configuration = [tf.config.LogicalDeviceConfiguration() for _ in range(number)]
+    tf.config.set_logical_device_configuration(device, configuration)
+    return [f"CPU:{i}" for i in range(number)]
+
+
+def worker_gradient(model, x, y):
+    """The gradient of the mean loss of one worker's part of the batch, flat."""
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(model(x) - y))
+    return flat(tape.gradient(loss, model.trainable_variables))
+
+
+def parts(array, k):
+    """What `tf.distribute` gives each of k workers of a batch: equal parts, rounded up, while it lasts."""
+    size = -(-len(array) // k)
+    return [array[worker * size : (worker + 1) * size] for worker in range(k)]
+
+
+def expected(model, optimizer, k, xs, ys):
+    """The issue's formulas with dense matrices, in float64: the inner optimizer is SGD(0.5)."""
+    rule = optimizer.rule
+    theta = flat(values(model.trainable_variables))
+    d = rule.dimensions
+    for t, (x, y) in enumerate(zip(xs, ys)):
+        gradients = [
+            worker_gradient(model, *part) if len(part[0]) else np.zeros(theta.size)
+            for part in zip(parts(x, k), parts(y, k))
+        ]
+        if rule.replicas == "shared":
+            p = matrix(rule, t)
+            update = p @ (p.T @ np.mean(gradients, axis=0))
+        elif rule.replicas == "independent":
+            ps = [matrix(rule, t, first=worker * d) for worker in range(k)]
+            update = np.mean([p @ (p.T @ g) for p, g in zip(ps, gradients)], axis=0)
+        else:
+            # Uneven shares: the first d mod K workers have one direction more.
+            shares = [d // k + (worker < d % k) for worker in range(k)]
+            firsts = np.cumsum([0, *shares[:-1]])
+            ps = [matrix(rule, t, first=first)[:, :share] for first, share in zip(firsts, shares)]
+            assert sum(p.shape[1] for p in ps) == d
+            update = sum(p @ (p.T @ g) for p, g in zip(ps, gradients))
+        theta = theta - 0.5 * update
+        at = 0
+        for variable in model.trainable_variables:
+            size = int(np.prod(variable.shape))
+            variable.assign(theta[at : at + size].reshape(variable.shape))
+            at += size
+    return theta
+
+
+def collectives(function):
+    """The shapes of what all-reduces and all-gathers are handed while `function` is traced."""
+    shapes = []
+    context = tf.distribute.ReplicaContext
+    originals = {name: getattr(context, name) for name in ("all_reduce", "all_gather")}
+
+    def spy(name):
+        def call(self, op, *arguments, **keywords):
+            value = arguments[0] if name == "all_reduce" else op
+            shapes.extend(list(tensor.shape) for tensor in tf.nest.flatten(value))
+            return originals[name](self, op, *arguments, **keywords)
+
+        return call
+
+    for name in originals:
+        setattr(context, name, spy(name))
+    try:
+        function()
+    finally:
+        for name, original in originals.items():
+            setattr(context, name, original)
+    return shapes
+
+
+def case(strategy, k, examples=24, mixed=False, **arguments):
+    x, y = data(examples=examples)
+    arguments = {"dimensions": 10, "basis": "rademacher", "seed": 3, **arguments}
+    with strategy.scope():
+        model = dense_model()
+        optimizer = rb.RandomBasesDescent(keras.optimizers.SGD(0.5), **arguments)
+        compiled = keras.mixed_precision.LossScaleOptimizer(optimizer) if mixed else optimizer
+        options = {} if GENERATION == "keras2.6" else {"jit_compile": False}
+        model.compile(compiled, loss=keras.losses.MeanSquaredError(), **options)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    shapes = collectives(lambda: model.fit(dataset, epochs=1, verbose=0))
+    reached = flat(values(model.trainable_variables))
+    replicas = [flat([v.numpy() for v in vs]) for vs in zip(*map(per_replica, model.trainable_variables))]
+    alone = dense_model()
+    batches = np.arange(8, examples, 8)
+    wanted = expected(alone, optimizer, k, np.split(x, batches), np.split(y, batches))
+    return {
+        "error": float(np.abs(reached - wanted).max()),
+        "moved": float(np.abs(wanted - flat(values(dense_model().trainable_variables))).max()),
+        "replicas_equal": all(np.array_equal(replica, replicas[0]) for replica in replicas),
+        "replicas": len(replicas),
+        "shapes": shapes,
+        "bytes": optimizer.bytes_per_step,
+    }
+
+
+def per_replica(variable):
+    value = getattr(variable, "_value", variable)
+    return value.values if hasattr(value, "values") else [value]
+
+
+def main():
+    k = int(sys.argv[1])
+    strategy = tf.distribute.MirroredStrategy(virtual_cpus(k))
+    results = {}
+    for name, arguments in json.loads(sys.argv[2]).items():
+        try:
+            results[name] = case(strategy, k, **arguments)
+        except (ValueError, RuntimeError) as error:
+            results[name] = {"raised": f"{type(error).__name__}: {error}"}
+    print("RESULTS " + json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Several replicas: every way to share directions out equals its formula, and little travels."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import random_bases as rb
+from random_bases.keras_api import GENERATION, keras
+from random_bases.optimizers.exchange import Exchange
+from random_bases.subspace import Subspace
+from tests.dense_reference import eagerly
+from tests.optimizers.helpers import assert_equal, compile_, dense_model, fit, gradients
+
+ROOT = Path(__file__).resolve().parents[2]
+D = 64  # parameters of `dense_model`
+
+CASES = {
+    "shared": {},
+    "independent": {"replicas": "independent"},
+    "split": {"replicas": "split"},
+    "updates": {"replicas": "split", "exchange": "updates"},
+    "split unevenly": {"replicas": "split", "dimensions": 11},
+    "independent layers": {"replicas": "independent", "compartments": "layer"},
+    "uneven last batch": {"replicas": "split", "examples": 21},
+    "loss scale": {"replicas": "independent", "mixed": True},
+    "too few": {"replicas": "split", "compartments": 3, "dimensions": 5, "examples": 8},
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((2, GENERATION), id="2"),
+        pytest.param((2, "tf_keras"), id="2 tf_keras"),
+        pytest.param((4, GENERATION), id="4", marks=pytest.mark.slow),
+        pytest.param((4, "tf_keras"), id="4 tf_keras", marks=pytest.mark.slow),
+    ],
+)
+def run(request):
+    """(number of replicas, results of all cases): one process each, as it can have one MirroredStrategy."""
+    k, generation = request.param
+    if generation == "tf_keras" and GENERATION != "keras3":
+        pytest.skip("runs beside Keras 3, in one environment")
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3")
+    if generation == "tf_keras":
+        environment["TF_USE_LEGACY_KERAS"] = "1"
+    command = [sys.executable, "-m", "tests.optimizers.replicas", str(k), json.dumps(CASES)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    last = done.stdout.decode().splitlines()[-1]
+    return k, json.loads(last[len("RESULTS ") :])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "too few"])
+def test_replicas_equal_their_formula(run, name):
+    k, results = run
+    result = results[name]
+    assert result["moved"] > 0.05
+    assert result["error"] < 1e-6
+    assert result["replicas"] == k and result["replicas_equal"], "weights of replicas part"
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "too few"])
+def test_only_coordinates_travel(run, name):
+    k, results = run
+    arguments = {"dimensions": 10, "replicas": "shared", **CASES[name]}
+    d = arguments["dimensions"]
+    if name == "updates":
+        shapes, sent = [[5, 6], [6], [6, 4], [4]], 4 * D * 2 * (k - 1) // k
+    elif arguments["replicas"] == "shared":
+        shapes, sent = [[d]], 4 * d * 2 * (k - 1) // k
+    else:
+        mine = d if arguments["replicas"] == "independent" else -(-d // k)
+        shapes, sent = [[1, mine]], 4 * mine * (k - 1)
+    assert {str(shape) for shape in results[name]["shapes"]} == {str(shape) for shape in shapes}
+    assert results[name]["bytes"] == sent
+
+
+def test_directions_that_cannot_be_shared_out_are_refused(run):
+    k, results = run
+    each = -(-5 // k)
+    assert each < 3 or k == 2
+    if k == 4:
+        assert (
+            f"are {each} for each of {k} workers: dimensions={each} is fewer" in results["too few"]["raised"]
+        )
+    else:
+        assert results["too few"]["error"] < 1e-6
+
+
+# --- One process ----------------------------------------------------------------------------------
+
+
+def test_one_replica_equals_no_strategy_bit_for_bit():
+    def trained(strategy, **arguments):
+        with strategy.scope():
+            model = dense_model()
+            optimizer = rb.RandomBasesDescent(
+                keras.optimizers.SGD(0.5, momentum=0.9), dimensions=5, basis="normal", seed=3, **arguments
+            )
+            compile_(model, optimizer, "graph")
+        fit(model)
+        assert optimizer.bytes_per_step == 0
+        return model
+
+    alone = trained(tf.distribute.get_strategy())
+    one = tf.distribute.OneDeviceStrategy("/cpu:0")
+    assert_equal(trained(one), alone)
+    assert_equal(trained(one, replicas="independent"), alone)
+    assert_equal(trained(one, replicas="split", exchange="updates"), alone)
+
+
+@pytest.mark.parametrize("replicas", ["independent", "split"])
+@pytest.mark.parametrize("compartments", ["network", [10, 54]], ids=str)
+def test_no_two_workers_share_a_direction(replicas, compartments):
+    """K workers as K calls of the rule's step: their directions are d (or K d) different unit vectors."""
+    d, k = 11, 4
+    with eagerly():
+        exchange = Exchange(
+            replicas, "coordinates", d, k, lambda n: Subspace([[D]], n, "rademacher", compartments)
+        )
+        rows, columns = exchange.shape
+        basis = np.eye(rows * columns, dtype=np.float32).reshape(-1, rows, columns)
+        directions = np.stack([exchange.expand(tf.constant(c), 0, tf.constant(0))[0] for c in basis])
+    directions = np.unique(np.sign(directions), axis=0)
+    assert len(directions) == rows * columns
+
+
+class _Fake:
+    """Worker `index` of several, which gathers what others are said to have sent."""
+
+    def __init__(self, index, count):
+        self.index, self.count, self.sent = tf.constant(index), count, 0
+        self.given = None
+
+    def gather(self, c):
+        self.given = c
+        return tf.tile(c[tf.newaxis], [self.count, 1])
+
+
+def test_a_share_beyond_d_stays_empty():
+    exchange = Exchange("split", "coordinates", 5, 3, lambda n: Subspace([[D]], n, "rademacher"))
+    v = gradients([tf.zeros([D])])
+    lengths = []
+    for index in range(3):
+        worker = _Fake(index, 3)
+        exchange.step(v, 0, tf.constant(0), worker)
+        lengths.append(int(np.count_nonzero(worker.given)))
+    assert lengths == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"replicas": "mirrored"}, "replicas='mirrored' is unknown; allowed: "),
+        ({"exchange": "gradients"}, "exchange='gradients' is unknown; allowed: "),
+        ({"exchange": "updates"}, "needs replicas=\"split\", not 'shared'"),
+        ({"replicas": "independent", "exchange": "updates"}, "needs replicas=\"split\", not 'independent'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rb.RandomBasesDescent("sgd", dimensions=5, **arguments)
+
+
+def test_fewer_directions_than_workers_are_refused():
+    with pytest.raises(ValueError, match='dimensions=3 with replicas="split" is fewer than the 4 workers'):
+        Exchange("split", "coordinates", 3, 4, lambda n: Subspace([[D]], n))
+
+
+def test_arguments_are_part_of_the_configuration():
+    optimizer = rb.RandomBasesDescent("sgd", dimensions=6, replicas="split", exchange="updates", seed=1)
+    again = rb.RandomBasesDescent.from_config(optimizer.get_config())
+    assert (again.rule.replicas, again.rule.exchange) == ("split", "updates")

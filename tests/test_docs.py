@@ -1,0 +1,55 @@
+"""The example manifest for Kubernetes: what it would run is what the launcher's workers run."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    service, job = yaml.safe_load_all((ROOT / "docs" / "kubernetes.yaml").read_text())
+    return service, job
+
+
+def test_the_pods_of_the_job_find_each_other(manifest):
+    service, job = manifest
+    assert (service["kind"], job["kind"]) == ("Service", "Job")
+    template = job["spec"]["template"]["spec"]
+    assert template["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None"  # a name for each pod
+    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["spec"]["completions"] == job["spec"]["parallelism"]
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_its_shell_command_makes_a_valid_tf_config(manifest, index):
+    service, job = manifest
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "TF_USE_LEGACY_KERAS", "value": "1"} in container["env"]
+    (program,) = container["args"]
+    printing = program.replace("exec python", "echo")
+    assert printing != program
+    done = subprocess.run(
+        [*container["command"], printing + '\nprintf %s "$TF_CONFIG" >&2'],
+        env=dict(os.environ, JOB_COMPLETION_INDEX=str(index)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stderr)
+    assert told["task"] == {"type": "worker", "index": index}
+    name, port = job["metadata"]["name"], service["spec"]["ports"][0]["port"]
+    workers = [f"{name}-{i}.{name}:{port}" for i in range(job["spec"]["completions"])]
+    assert told["cluster"]["worker"] == workers
+    script, *flags = done.stdout.split()
+    assert (ROOT / script).exists()
+    config = next(flag for flag in flags if flag.startswith("--config="))
+    assert (ROOT / config.split("=")[1]).exists()
+    assert "--config.strategy=multi_worker" in flags

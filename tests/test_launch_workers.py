@@ -1,0 +1,108 @@
+"""The launcher: what workers are told, whose output it is, and how it all ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def command(program, *flags, workers=3):
+    launcher = [sys.executable, str(ROOT / "scripts" / "launch_workers.py"), f"--workers={workers}", *flags]
+    return [*launcher, "--", sys.executable, "-c", program]
+
+
+def launch(program, *flags, **options):
+    return subprocess.run(command(program, *flags, **options), capture_output=True, text=True, timeout=60)
+
+
+def test_workers_get_their_place_and_output_its_number():
+    done = launch("import os; print(os.environ['TF_CONFIG'])")
+    assert done.returncode == 0
+    lines = sorted(done.stdout.splitlines())
+    assert [line[:4] for line in lines] == ["[0] ", "[1] ", "[2] "]
+    told = [json.loads(line[4:]) for line in lines]
+    assert [each["task"] for each in told] == [{"type": "worker", "index": i} for i in range(3)]
+    addresses = told[0]["cluster"]["worker"]
+    assert all(each["cluster"]["worker"] == addresses for each in told)
+    assert len(set(addresses)) == 3 and all(address.startswith("127.0.0.1:") for address in addresses)
+
+
+FAILING = """
+import json, os, sys, time
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+print(os.getpid(), flush=True)
+if index == 1:
+    time.sleep(0.5)
+    {how}
+time.sleep(60)
+"""
+
+
+def assert_ended(output):
+    for line in output.splitlines():
+        assert not Path(f"/proc/{line.split()[1]}").exists()
+
+
+def test_one_failure_ends_all_with_its_status():
+    begin = time.monotonic()
+    done = launch(FAILING.format(how="sys.exit(7)"))
+    assert done.returncode == 7 and "Worker 1 failed with status 7" in done.stderr
+    assert time.monotonic() - begin < 30
+    assert len(done.stdout.splitlines()) == 3
+    assert_ended(done.stdout)
+
+
+def test_a_killed_worker_is_a_failure():
+    done = launch(FAILING.format(how="os.kill(os.getpid(), 9)"))
+    assert done.returncode == 128 + 9 and "Worker 1 failed with signal 9" in done.stderr
+
+
+# A worker that beats as `experiments.workers.Heartbeat` does; one of three stops doing so.
+BEATING = """
+import json, os, signal, threading, time
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+path = os.path.join(os.environ["RANDOM_BASES_HEARTBEATS"], str(index))
+print(os.getpid(), flush=True)
+for step in range(600):
+    progress = min(step, 5 if index == 1 else 6) if {stuck} else step
+    with open(path + ".tmp", "w") as file:
+        file.write(str(progress))
+    os.replace(path + ".tmp", path)
+    if not {stuck} and index == 1 and step == 5:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(0.1)
+"""
+
+
+def test_a_stopped_worker_is_named():
+    done = launch(BEATING.format(stuck=False), "--timeout=3")
+    assert done.returncode == 124
+    assert "Worker 1 gives no sign of life since 3 s" in done.stderr
+    assert_ended(done.stdout)
+
+
+def test_a_worker_for_which_the_others_wait_is_named():
+    done = launch(BEATING.format(stuck=True), "--timeout=3")
+    assert done.returncode == 124
+    assert "Worker 1 makes no progress since 3 s" in done.stderr
+
+
+def test_ending_the_launcher_ends_the_workers():
+    program = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    process = subprocess.Popen(command(program, workers=2), stdout=subprocess.PIPE, text=True)
+    lines = [process.stdout.readline() for _ in range(2)]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    process.stdout.close()
+    assert_ended("".join(lines))
+
+
+def test_a_command_is_needed():
+    launcher = [sys.executable, str(ROOT / "scripts" / "launch_workers.py"), "--workers=2"]
+    done = subprocess.run(launcher, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+    assert done.returncode == 1 and "no command is given" in done.stdout + done.stderr

@@ -1,0 +1,293 @@
+"""Logs of runs: replayed bit for bit; what is broken, foreign or incomplete is refused."""
+
+import struct
+
+import numpy as np
+import pytest
+
+import random_bases as rb
+from random_bases import sampling
+from random_bases.keras_api import GENERATION, keras, set_random_seed
+from tests.optimizers.conftest import shared_programs  # noqa: F401
+from tests.optimizers.helpers import assert_close, assert_differ, assert_equal, compile_, dense_model, fit
+
+SGD = keras.optimizers.SGD
+STEPS = 8  # of two epochs
+
+
+class KeepWeights(keras.callbacks.Callback):
+    """The weights after every step, as a test sees them."""
+
+    def on_train_begin(self, logs=None):
+        self.after = [self.model.get_weights()]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.after.append(self.model.get_weights())
+
+
+def optimizer(inner=None, **arguments):
+    arguments = {"dimensions": 5, "basis": "rademacher", "seed": 3, **arguments}
+    return rb.RandomBasesDescent(inner or SGD(0.5, momentum=0.9), **arguments)
+
+
+def logged(
+    path, inner=None, epochs=2, callbacks=(), build=dense_model, mode="graph", compiling=(), **arguments
+):
+    """A model trained with a log at `path`."""
+    model = build()
+    compile_(model, optimizer(inner, **arguments), mode, **dict(compiling))
+    kept = KeepWeights()
+    fit(model, epochs, callbacks=[*callbacks, kept, rb.ReplayLog(path)])
+    model.after = kept.after
+    return model
+
+
+def assert_weights(model, weights):
+    assert len(model.get_weights()) == len(weights)
+    for a, b in zip(model.get_weights(), weights):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(path of a log, its trained model)."""
+    path = tmp_path_factory.mktemp("replay") / "run.log"
+    return path, logged(path)
+
+
+def altered(path, tmp_path, change):
+    content = bytearray(path.read_bytes())
+    other = tmp_path / "altered.log"
+    other.write_bytes(change(content))
+    return other
+
+
+# --- Replay equals the run ------------------------------------------------------------------------
+
+
+def test_every_step_is_rebuilt_bit_for_bit(run):
+    path, model = run
+    assert len(model.after) == STEPS + 1
+    for step in (0, 1, 5, STEPS):
+        assert_weights(rb.replay(path, dense_model(), step), model.after[step])
+    assert_equal(rb.replay(path, dense_model()), model)
+    assert_differ(model, dense_model())
+
+
+def test_a_log_is_d_floats_a_step(run):
+    path, _ = run
+    content = path.read_bytes()
+    (header,) = struct.unpack("<I", content[8:12])
+    records = STEPS * (1 + 8 + 4 + 4 * 5 + 16) + 2 * (1 + 8 + 32 + 16) + (1 + 8 + 16)
+    assert len(content) == 12 + header + 32 + records
+
+
+ADAM = {"adam": lambda: keras.optimizers.Adam(0.05)}
+INNER = {
+    **ADAM,
+    "schedule": lambda: SGD(keras.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5), momentum=0.9),
+    "clipnorm": lambda: SGD(0.5, clipnorm=0.05),
+}
+
+
+@pytest.mark.parametrize("inner", INNER)
+def test_the_inner_optimizer_may_have_state(inner, tmp_path):
+    model = logged(tmp_path / "log", INNER[inner]())
+    assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
+
+
+@pytest.mark.parametrize(
+    "basis",
+    [
+        "normal",
+        "hadamard",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("orthogonal", "fastfood")),
+    ],
+)
+def test_other_bases(basis, tmp_path):
+    model = logged(tmp_path / "log", basis=basis, redraw_every=2, epochs=1)
+    assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
+
+
+def test_learning_rates_that_callbacks_set_are_in_the_log(tmp_path):
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch, _: [0.5, 0.01][epoch])
+    model = logged(tmp_path / "log", SGD(1.0), callbacks=[rates])
+    assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
+
+
+def test_several_steps_per_execution(tmp_path):
+    model = logged(tmp_path / "log", compiling={"steps_per_execution": 4})
+    assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
+    assert_weights(rb.replay(tmp_path / "log", dense_model(), 4), model.after[1])
+
+
+def test_variables_without_gradient_stay(tmp_path):
+    def build():
+        set_random_seed(0)
+
+        class Layer(keras.layers.Dense):
+            def build(self, shape):
+                super().build(shape)
+                self.unused = self.add_weight(name="unused", shape=(3,), initializer="ones")
+
+        return keras.Sequential([keras.Input((5,)), Layer(4)])
+
+    model = logged(tmp_path / "log", SGD(0.5), build=build, dimensions=4)
+    assert_equal(rb.replay(tmp_path / "log", build()), model)
+
+
+def test_a_second_fit_goes_on_with_the_log(tmp_path):
+    model = logged(tmp_path / "log", epochs=1)
+    fit(model, 1, callbacks=[rb.ReplayLog(tmp_path / "log")])
+    assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
+    assert_weights(rb.replay(tmp_path / "log", dense_model(), 4), model.after[-1])
+
+
+def test_steps_beyond_a_restored_checkpoint_are_dropped(tmp_path):
+    """A run killed after its last checkpoint repeats steps: the log holds each once."""
+    weights = logged(tmp_path / "log", SGD(0.5), epochs=2).get_weights()
+    model = logged(tmp_path / "first epoch", SGD(0.5), epochs=1)
+    fit(model, 1, callbacks=[rb.ReplayLog(tmp_path / "log")])
+    assert_weights(rb.replay(tmp_path / "log", dense_model()), weights)
+
+
+# --- What is refused ------------------------------------------------------------------------------
+
+
+def test_an_altered_record_is_refused_and_what_is_before_kept(run, tmp_path):
+    path, model = run
+    size = 1 + 8 + 4 + 4 * 5 + 16
+
+    def change(content):
+        (header,) = struct.unpack("<I", content[8:12])
+        content[12 + header + 32 + 2 * size + 20] ^= 1  # a coordinate of the third step
+        return content
+
+    broken, fresh = altered(path, tmp_path, change), dense_model()
+    for step in (None, 3, STEPS):
+        with pytest.raises(rb.DamagedLogError, match=r"altered at record 2, .* give step=2"):
+            rb.replay(broken, fresh, step)
+    assert_equal(fresh, dense_model())
+    assert_weights(rb.replay(broken, fresh, 2), model.after[2])
+
+
+def test_records_cannot_be_exchanged_or_removed(run, tmp_path):
+    path, _ = run
+    size = 1 + 8 + 4 + 4 * 5 + 16
+    (header,) = struct.unpack("<I", path.read_bytes()[8:12])
+    begin = 12 + header + 32
+    second, third = begin + size, begin + 2 * size
+
+    def exchange(c):
+        return c[:second] + c[third : third + size] + c[second:third] + c[third + size :]
+
+    for change in (exchange, lambda c: c[:second] + c[third:]):
+        with pytest.raises(rb.DamagedLogError, match="at record 1"):
+            rb.replay(altered(path, tmp_path, change), dense_model())
+
+
+@pytest.mark.parametrize("left", [-1, -17, -30])
+def test_truncated_logs_are_refused(run, tmp_path, left):
+    path, model = run
+    short = altered(path, tmp_path, lambda content: content[:left])
+    with pytest.raises(rb.DamagedLogError, match="give step=8"):
+        rb.replay(short, dense_model())
+    assert_equal(rb.replay(short, dense_model(), STEPS), model)
+
+
+def test_a_log_cut_between_two_records_has_no_end(run, tmp_path):
+    path, _ = run
+    short = altered(path, tmp_path, lambda content: content[: -(1 + 8 + 16)])
+    with pytest.raises(rb.DamagedLogError, match="has no end"):
+        rb.replay(short, dense_model())
+
+
+@pytest.mark.parametrize("position", [3, 9, 40])
+def test_altered_headers_are_refused(run, tmp_path, position):
+    def change(content):
+        content[position] ^= 1
+        return content
+
+    with pytest.raises(rb.DamagedLogError, match="header|not a file"):
+        rb.replay(altered(run[0], tmp_path, change), dense_model())
+
+
+def test_other_weights_and_architectures_are_refused(run):
+    with pytest.raises(rb.ReplayError, match="theta0_sha256"):
+        rb.replay(run[0], dense_model(seed=1))
+    with pytest.raises(rb.ReplayError, match="variables"):
+        rb.replay(run[0], keras.Sequential([keras.Input((5,)), keras.layers.Dense(4)]))
+
+
+def test_other_streams_are_refused(run, monkeypatch):
+    monkeypatch.setattr("random_bases.sampling.STREAM_VERSION", sampling.STREAM_VERSION + 1)
+    monkeypatch.setitem(rb.replay.__globals__, "STREAM_VERSION", sampling.STREAM_VERSION)
+    with pytest.raises(rb.ReplayError, match="stream_version"):
+        rb.replay(run[0], dense_model())
+
+
+def test_wrong_results_are_noticed(run, monkeypatch):
+    """As of a machine that computes otherwise: the hashes after each epoch."""
+    path, model = run
+    expand = rb.Subspace.expand
+    monkeypatch.setattr(
+        rb.Subspace, "expand", lambda *arguments: [part * (1 + 2**-20) for part in expand(*arguments)]
+    )
+    fresh = dense_model()
+    with pytest.raises(rb.ReplayError, match="weights after 4 steps are not those of the run"):
+        rb.replay(path, fresh)
+    assert_equal(fresh, dense_model())
+
+
+@pytest.mark.parametrize("step", [-1, 9, 1.0, True])
+def test_bad_steps_are_named(run, step):
+    with pytest.raises(ValueError, match=f"step={step!r}"):
+        rb.replay(run[0], dense_model(), step)
+
+
+@pytest.mark.skipif(GENERATION == "keras2.6", reason="Keras 2.6 has no jit_compile")
+def test_compiled_steps_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="jit_compile=False"):
+        logged(tmp_path / "log", mode="xla")
+
+
+def test_other_optimizers_and_updates_are_refused(tmp_path):
+    model = dense_model()
+    compile_(model, SGD(0.1), "graph")
+    with pytest.raises(TypeError, match="must be a RandomBasesDescent"):
+        fit(model, callbacks=[rb.ReplayLog(tmp_path / "log")])
+    with pytest.raises(ValueError, match='exchange="updates"'):
+        logged(tmp_path / "log", replicas="split", exchange="updates")
+
+
+def test_a_log_must_begin_with_the_first_step(tmp_path):
+    model = dense_model()
+    compile_(model, optimizer(), "graph")
+    fit(model, 1)
+    with pytest.raises(ValueError, match="has made 4 steps"):
+        fit(model, 1, callbacks=[rb.ReplayLog(tmp_path / "log")])
+
+
+def test_the_log_of_another_run_is_not_gone_on_with(tmp_path):
+    logged(tmp_path / "log", epochs=1)
+    model = dense_model()
+    compile_(model, optimizer(seed=4), "graph")
+    fit(model, 1)
+    with pytest.raises(rb.ReplayError, match=r"another run: it differs in \['rule'\]"):
+        fit(model, 1, callbacks=[rb.ReplayLog(tmp_path / "log")])
+
+
+def test_logging_changes_rounding_at_most(run):
+    _, model = run
+    plain = dense_model()
+    compile_(plain, optimizer(), "graph")
+    fit(plain)
+    assert_close(plain, model)
+
+
+def test_a_log_is_not_gone_on_with_from_other_weights(tmp_path):
+    logged(tmp_path / "log", epochs=1)
+    model = logged(tmp_path / "other", epochs=1)
+    model.set_weights([2 * weight for weight in model.get_weights()])
+    with pytest.raises(rb.ReplayError, match="the weights differ from those of the run after 4 steps"):
+        fit(model, 1, callbacks=[rb.ReplayLog(tmp_path / "log")])
