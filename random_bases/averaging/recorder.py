@@ -86,15 +86,15 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         del batch, logs
         if self.every == "epoch":
             return
-        step = self._step()
-        if step // self.every == self._last // self.every:
-            return  # also where gradients are accumulated: no update
-        if step % self.every:
-            raise ValueError(
-                f"every={self.every} steps is not possible: {step - self._last} steps are executed at once "
-                f"(from {self._last} to {step}); it must be a multiple of that."
-            )
+        last, step = self._last, self._step()
         self._last = step
+        if step // self.every == last // self.every:
+            return
+        if step % self.every or step - last > self.every:
+            raise ValueError(
+                f"every={self.every} steps is not possible: {step - last} steps are executed at once (from "
+                f"{last} to {step}); it must be a multiple of that."
+            )
         if self._wanted(step):
             self._record(self._epoch + 1)
 
