@@ -20,6 +20,8 @@ _BLOCK_BYTES = 2**25
 _LEAST_TOLERANCE = 1e-7
 # Components of less variance, as a fraction of the largest, are rounding.
 _LEAST_VARIANCE = 1e-10
+# The square of what float64 leaves of equal numbers when their mean is subtracted.
+_ROUNDING = 1e-30
 
 
 class TrajectoryBasis(Basis):
@@ -146,7 +148,7 @@ def principal_components(
     _checked(vectors)
     if isinstance(dimensions, bool) or not isinstance(dimensions, int):
         raise TypeError(f"dimensions={dimensions!r} must be an int.")
-    values, basis = _spectrum(gram_matrix(vectors, _centering(len(vectors)) if centered else None))
+    values, basis = _spectrum(vectors, centered)
     rank = int(np.sum(values > _LEAST_VARIANCE * values[0]))
     if not 1 <= dimensions <= rank:
         raise ValueError(
@@ -169,7 +171,7 @@ def explained_variance_ratio(vectors: Sequence[np.ndarray], centered: bool = Tru
       ValueError, TypeError: for vectors that are not allowed, or that are all the same.
     """
     _checked(vectors)
-    values, _ = _spectrum(gram_matrix(vectors, _centering(len(vectors)) if centered else None))
+    values, _ = _spectrum(vectors, centered)
     return values / values.sum()
 
 
@@ -242,10 +244,11 @@ def _centering(number: int) -> np.ndarray:
     return np.eye(number) - 1 / number
 
 
-def _spectrum(gram: np.ndarray):
-    """(eigenvalues, eigenvectors as columns), in decreasing order; none negative."""
-    values, basis = np.linalg.eigh(gram)
+def _spectrum(vectors: Sequence[np.ndarray], centered: bool):
+    """(eigenvalues, eigenvectors as columns) of the inner products, in decreasing order; none negative."""
+    values, basis = np.linalg.eigh(gram_matrix(vectors, _centering(len(vectors)) if centered else None))
     values = np.maximum(values[::-1], 0)
-    if not values[0] > 0:
+    squares = max(float(np.sum(np.square(vector, dtype=np.float64))) for vector in vectors)
+    if values[0] <= _ROUNDING * len(vectors) * squares:
         raise ValueError("vectors have no variance: they are all the same.")
     return values, basis[:, ::-1]
