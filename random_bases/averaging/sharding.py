@@ -1,9 +1,13 @@
 """A basis whose directions are shared out over the replicas of a `tf.distribute` strategy.
 
-As in Li et al. 2022 (arXiv:2205.13104, on distributed training): replica k of K holds rows P_k, about d / K of the directions, so
-memory falls as 1 / K, and so does the time of each contraction. What travels in a step, beside the d
-gradients of the coordinates, is two sums over replicas of D numbers: of the parts P_k^T c_k, which make
-the weights, and, backwards, of the gradient of the weights.
+As in Li et al. 2022 (arXiv:2205.13104), where each node projects the gradient on its part of the basis:
+replica k of K holds the rows P_k of P^T, about d / K of the directions. So memory falls as 1 / K, and so
+does the time of each contraction. All replicas keep all d coordinates and step them alike.
+
+What travels in a step are two sums over replicas of D numbers, as in two steps of plain data parallelism: of
+the parts P_k^T c_k, which make the weights, and, backwards, of the weights' gradients. And, where Keras sums
+the gradients of the variables, d numbers: each replica has its own coordinates' gradients and zeros for the
+others', so that sum gathers them.
 """
 
 from typing import Any, Dict, List, NamedTuple, Sequence
@@ -51,11 +55,14 @@ def share_out(coefficients: np.ndarray, vectors: Sequence[np.ndarray]) -> Shards
     if replicas > len(coefficients):
         raise ValueError(f"{len(coefficients)} directions cannot be shared out over {replicas} replicas.")
     ends = [len(coefficients) * k // replicas for k in range(replicas + 1)]
+    devices = strategy.extended.worker_devices  # of this process's replicas, in their order
     local = {}
 
-    def hold(context):  # called once for each replica of this process, on its device
+    def hold(context):
         k = _number(context.replica_id_in_sync_group)
-        local[k] = Shard(ends[k], TrajectoryBasis.combined(coefficients[ends[k] : ends[k + 1]], vectors))
+        with tf.device(devices[len(local)]):
+            basis = TrajectoryBasis.combined(coefficients[ends[k] : ends[k + 1]], vectors)
+        local[k] = Shard(ends[k], basis)
         return 0
 
     strategy.experimental_distribute_values_from_function(hold)
@@ -102,8 +109,7 @@ class ShardedParametrisation(Parametrisation):
         first, basis = self.basis.local[k]
         part = self._subspaces[k].expand(coordinates[first : first + basis.dimensions], 0)
         flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in part], axis=0)
-        # Its gradient is the sum of the replicas' gradients: so each gets its own coordinates' gradient for the
-        # loss of all, and zeros for the others; the optimizer's sum over replicas puts them together.
+        # Backwards it sums the replicas' gradients: each has its coordinates' gradient of the whole loss.
         total = context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
         pieces = tf.split(total, [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes])
         return [tf.reshape(piece, shape) for piece, shape in zip(pieces, self._shapes)]
