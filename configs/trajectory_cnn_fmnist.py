@@ -20,7 +20,7 @@ def get_config():
     config.dataset = "fashion_mnist"
     config.network = "cnn"
     config.method = "twa"
-    config.learning_rates = {"sgd": 0.0625, "twa": 0.5, "dldr": 0.5}
+    config.learning_rates = {"sgd": 0.0625, "twa": 0.125, "dldr": 0.5}
     config.epochs = 5
     config.schedule = "linear"
     config.dimensions = 40  # of dldr

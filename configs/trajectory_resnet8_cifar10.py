@@ -1,4 +1,4 @@
-"""Averages and subspaces of SGD's trajectory: ResNet-8 on CIFAR-10 (D = 78,042).
+"""Averages and subspaces of SGD's trajectory: ResNet-8 on CIFAR-10 (D = 77,850).
 
 SGD records its weights 5 times an epoch (first command); TWA, SWA and DLDR use those of the first half
 of its 20 epochs (second one, with method twa, swa or dldr). Li et al. 2022 (arXiv:2205.13104) report

@@ -12,14 +12,15 @@ All three end with BatchNormalization's statistics recomputed by one pass over t
 import re
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Union
 
 import ml_collections
 import numpy as np
 
 import random_bases
 from random_bases import averaging
-from random_bases.experiments import datasets
+from random_bases.bases.trajectory import explained_variance_ratio
+from random_bases.experiments import datasets, figures
 from random_bases.keras_api import keras
 
 METHODS = ("twa", "swa", "dldr")
@@ -141,3 +142,24 @@ def parameters(model: keras.Model) -> int:
     """The number of parameters of a network, wrapped or not."""
     network = model.model if isinstance(model, random_bases.SubspaceModel) else model
     return sum(int(np.prod(variable.shape)) for variable in network.trainable_variables)
+
+
+def inspect(directory: Union[str, Path], figure: Path) -> Dict[int, float]:
+    """Draws the variance that the principal components of a trajectory explain.
+
+    Args:
+      directory: of the trajectory.
+      figure: the file to write; its ending chooses the format.
+
+    Returns:
+      The number of components -> the fraction of the variance (about the mean) that they explain.
+
+    Raises:
+      TrajectoryError, ValueError: if the trajectory is damaged or absent, or has no variance.
+    """
+    trajectory = averaging.Trajectory(directory)
+    ratio = explained_variance_ratio(trajectory.weights)
+    title = f"{len(trajectory)} snapshots, steps {trajectory.steps[0]:,} to {trajectory.steps[-1]:,}"
+    figures.explained_variance(figure, {"trajectory": ratio}, title)
+    explained = np.cumsum(ratio)
+    return {k: float(explained[k - 1]) for k in (1, 2, 3, 5, 10, 20, 40, 80) if k <= len(ratio)}

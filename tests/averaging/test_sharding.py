@@ -56,7 +56,7 @@ def assert_same_training(one, other):
 def test_mirrored_replicas_train_alike_and_hold_a_part_each(tmp_path):
     record(tmp_path, width=16, count=10)
     alone = sharded.train(tf.distribute.get_strategy(), tmp_path)
-    two, four = (result_of(start("mirrored", replicas, tmp_path)) for replicas in (2, 4))
+    two, four = map(result_of, [start("mirrored", replicas, tmp_path) for replicas in (2, 4)])
     assert_same_training(alone, two)
     assert_same_training(alone, four)
     (whole,) = alone["bytes"]
