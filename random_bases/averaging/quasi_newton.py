@@ -55,9 +55,7 @@ def minimize(
     initial = model.coordinates.numpy().astype(np.float64)
     if not np.isfinite(evaluate(initial)[0]):
         raise ValueError("The loss at the model's coordinates is not finite.")
-    result = optimize.minimize(
-        evaluate, initial, jac=True, method=method, options={"maxiter": iterations}
-    )
+    result = optimize.minimize(evaluate, initial, jac=True, method=method, options={"maxiter": iterations})
     model.coordinates.assign(result.x.astype(np.float32))
     return result
 

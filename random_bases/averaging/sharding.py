@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.bases import TrajectoryBasis
-from random_bases.models import backend
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.subspace import Subspace
 
@@ -86,8 +85,7 @@ class ShardedParametrisation(Parametrisation):
         self._strategy = tf.distribute.get_strategy()
         self._shapes = [tuple(variable.shape) for variable in self.variables]
         self._subspaces = {
-            k: Subspace(self._shapes, shard.basis.dimensions, shard.basis)
-            for k, shard in basis.local.items()
+            k: Subspace(self._shapes, shard.basis.dimensions, shard.basis) for k, shard in basis.local.items()
         }
 
     @property

@@ -33,13 +33,13 @@ class TrainableWeightAveraging(SubspaceModel):
     components for P, and the first weights for the start, it is P-SGD of DLDR (Li et al. 2021). P is
     kept in memory, d times the size of the weights.
 
-    It is compiled and fitted like any Keras model, with any optimizer; as P is orthonormal, SGD on c
-    is SGD on the weights with the gradient projected. The papers use rates larger than those of the weights' training (SGD with momentum
-    0.9, decayed to zero). BatchNormalization's moving statistics start as in the last snapshot, and are
-    those of no other weights after `recompute_batch_statistics`. To save it, save `materialize()`.
+    It is compiled and fitted like any Keras model, with any optimizer. As P is orthonormal, SGD on c is
+    SGD on the weights with the gradient projected: P-SGD. BatchNormalization's moving statistics start as
+    in the last snapshot; when trained, `recompute_batch_statistics` gives the weights their own. To save
+    it, save what `materialize()` returns.
 
-    Built under a `tf.distribute` strategy with K replicas, the directions are shared out: each replica holds
-    d / K of them; see `random_bases.averaging.sharding`.
+    Built under a `tf.distribute` strategy with K replicas, each of them holds d / K of the directions: see
+    `random_bases.averaging.sharding`.
 
     Args:
       model: a built Keras model of the architecture that was recorded; it is left as it is.
@@ -49,8 +49,8 @@ class TrainableWeightAveraging(SubspaceModel):
       start: where c = 0 is: "average", "first" or "last" of the recorded weights, or arrays of the
         shapes of `model.trainable_variables`.
       regularization: lambda: lambda / 2 times the sum of squares of the weights is added to the loss,
-        which is the weight decay of the papers' code (1e-5 to 1e-4). An optimizer's own weight decay would pull
-        towards the start.
+        which is the weight decay of the authors' code (github.com/nblt/TWA: 1e-5), projected. An
+        optimizer's own weight decay would pull towards the start instead.
       name: of the model.
 
     Raises:
@@ -129,4 +129,6 @@ def _basis(basis, dimensions: Optional[int], trajectory: Trajectory) -> Union[Tr
         coefficients = principal_components(weights, dimensions)
     else:
         coefficients = gram_schmidt(weights)
-    return share_out(coefficients, weights) if replicas > 1 else TrajectoryBasis.combined(coefficients, weights)
+    return (
+        share_out(coefficients, weights) if replicas > 1 else TrajectoryBasis.combined(coefficients, weights)
+    )

@@ -126,9 +126,7 @@ def gram_schmidt(vectors: Sequence[np.ndarray], tolerance: Optional[float] = Non
     return again @ coefficients
 
 
-def principal_components(
-    vectors: Sequence[np.ndarray], dimensions: int, centered: bool = True
-) -> np.ndarray:
+def principal_components(vectors: Sequence[np.ndarray], dimensions: int, centered: bool = True) -> np.ndarray:
     """The coefficients of the components of largest variance, in decreasing order.
 
     Each component's sign is such that its largest coefficient is positive.

@@ -57,9 +57,7 @@ def callbacks(config: ml_collections.ConfigDict, rate: float, workdir: Path) -> 
         result.append(keras.callbacks.LearningRateScheduler(lambda epoch: rate * (1 - epoch / config.epochs)))
     if config.record:
         every = config.record if config.record == "epoch" else int(config.record)
-        result.append(
-            averaging.TrajectoryRecorder(workdir / "trajectory", every=every, start=0, resume=True)
-        )
+        result.append(averaging.TrajectoryRecorder(workdir / "trajectory", every=every, start=0, resume=True))
     return result
 
 
@@ -121,9 +119,7 @@ def solve(
     return dict(result, seconds=time.perf_counter() - start)
 
 
-def finish(
-    config: ml_collections.ConfigDict, model: keras.Model, data: datasets.ImageDataset
-) -> keras.Model:
+def finish(config: ml_collections.ConfigDict, model: keras.Model, data: datasets.ImageDataset) -> keras.Model:
     """The model to evaluate: ordinary weights, with the statistics of their own activations."""
     if config.method not in METHODS:
         return model

@@ -20,7 +20,9 @@ Recorder = rb.TrajectoryRecorder
 
 def compiled(name="sequential", seed=0, **arguments):
     model, x = networks.build(name, seed)
-    keras_api.compile_model(model, jit_compile=False, optimizer=keras.optimizers.SGD(0.1), loss="mse", **arguments)
+    keras_api.compile_model(
+        model, jit_compile=False, optimizer=keras.optimizers.SGD(0.1), loss="mse", **arguments
+    )
     return model, x
 
 
@@ -155,7 +157,9 @@ class KillAt(keras.callbacks.Callback):
 def test_resuming_equals_never_stopping(arguments, tmp_path, caplog):
     def checkpoint(model):
         keras_api.build_optimizer(model.optimizer, model.trainable_variables)
-        return keras.callbacks.ModelCheckpoint(str(tmp_path / "epoch{epoch}.weights.h5"), save_weights_only=True)
+        return keras.callbacks.ModelCheckpoint(
+            str(tmp_path / "epoch{epoch}.weights.h5"), save_weights_only=True
+        )
 
     model, x = compiled()
     fit(model, x, [Recorder(tmp_path / "whole", **arguments)])

@@ -39,7 +39,10 @@ def test_300_directions_are_orthonormal_at_float32(step):
 
 @settings(max_examples=15)
 @given(
-    count=st.integers(1, 12), size=st.integers(12, 200), step=st.sampled_from([1.0, 1e-2]), seed=st.integers(0, 9)
+    count=st.integers(1, 12),
+    size=st.integers(12, 200),
+    step=st.sampled_from([1.0, 1e-2]),
+    seed=st.integers(0, 9),
 )
 def test_gram_schmidt_is_that_of_qr(count, size, step, seed):
     vectors = walk(count, size, step, seed)
@@ -173,7 +176,11 @@ def test_it_cannot_be_described():
         (np.zeros((3, 5), np.float32), ValueError, "all zero"),
         ([np.ones(3), np.ones(4)], ValueError, r"vectors\[1\] has shape \(4,\)"),
         ([np.ones(3, np.int32)], TypeError, r"vectors\[0\] has dtype int32"),
-        ([np.ones(3), np.array([1, np.nan, 1])], ValueError, r"vectors \[1\] have values that are not finite"),
+        (
+            [np.ones(3), np.array([1, np.nan, 1])],
+            ValueError,
+            r"vectors \[1\] have values that are not finite",
+        ),
     ],
 )
 def test_bad_vectors_are_named(vectors, error, message):

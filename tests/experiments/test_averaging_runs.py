@@ -157,7 +157,7 @@ def test_no_such_snapshots(recorded, tmp_path):
 def script(*arguments):
     command = [sys.executable, str(ROOT / "scripts" / "trajectory.py"), *map(str, arguments)]
     return subprocess.run(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=240
+        command, env=environment(), capture_output=True, timeout=240
     )
 
 
