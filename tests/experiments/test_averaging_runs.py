@@ -156,9 +156,7 @@ def test_no_such_snapshots(recorded, tmp_path):
 
 def script(*arguments):
     command = [sys.executable, str(ROOT / "scripts" / "trajectory.py"), *map(str, arguments)]
-    return subprocess.run(
-        command, env=environment(), capture_output=True, timeout=240
-    )
+    return subprocess.run(command, env=environment(), capture_output=True, timeout=240)
 
 
 def test_the_script_inspects(recorded, tmp_path):
