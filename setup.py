@@ -50,7 +50,6 @@ setup(
             "pytest-xdist",
             "hypothesis",
             "packaging",
-            "scipy",
             f"tf-keras; {CURRENT}",
             f"exceptiongroup<1.3; {SDK}",  # pytest's; 1.3 needs typing-extensions 4
         ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf  # first: Keras 2.6 under absl needs it before app.run
 from absl import app, flags
 
-from benchmarks import evolution, fit, memory, peers, sketches, start
+from benchmarks import averaging, evolution, fit, memory, peers, sketches, start
 from benchmarks.measure import Figure, machine
 
 _PARTS = {
@@ -19,6 +19,7 @@ _PARTS = {
     "start": start,
     "peers": peers,
     "evolution": evolution,
+    "averaging": averaging,
 }
 _ALONE = ("sketches", "fit", "memory", "start")  # those that need no other library
 

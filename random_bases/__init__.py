@@ -2,7 +2,8 @@
 
 __version__ = "0.1.0"
 
-from random_bases import analysis, bases, callbacks, layers, sampling, strategies
+from random_bases import analysis, averaging, bases, callbacks, layers, sampling, strategies
+from random_bases.averaging import TrainableWeightAveraging, Trajectory, TrajectoryRecorder
 from random_bases.compression import load_compressed
 from random_bases.evolution import NaturalEvolutionStrategies
 from random_bases.models import SubspaceModel
@@ -18,7 +19,11 @@ __all__ = [
     "ReplayLog",
     "Subspace",
     "SubspaceModel",
+    "TrainableWeightAveraging",
+    "Trajectory",
+    "TrajectoryRecorder",
     "analysis",
+    "averaging",
     "bases",
     "callbacks",
     "layers",

@@ -40,10 +40,12 @@ def main(argv):
     except (ValueError, TypeError, FileNotFoundError) as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 2
+    time = f"{result['seconds']:.1f} s"
+    if "milliseconds_per_step" in result:
+        time = f"{result['milliseconds_per_step']:.2f} ms a step"
     print(
         f"validation accuracy {result['validation_accuracy'][-1]:.4f}, test accuracy "
-        f"{result['test_accuracy']:.4f}, {result['milliseconds_per_step']:.2f} ms a step: "
-        f"{_WORKDIR.value}/result.json"
+        f"{result['test_accuracy']:.4f}, {time}: {_WORKDIR.value}/result.json"
     )
     return 0
 

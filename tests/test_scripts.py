@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from random_bases.experiments import networks, results, training
@@ -56,7 +57,7 @@ def test_configs_are_valid_and_say_how_they_are_run(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for method in training.METHODS:
+    for method in module.get_config().learning_rates:
         config = module.get_config()
         config.method = method
         training.check_config(config)
@@ -65,7 +66,12 @@ def test_configs_are_valid_and_say_how_they_are_run(path):
     model = networks.get(config.network, shape)
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert f"--config=configs/{path.name}" in docstring
-    assert f"D = {model.count_params():,}" in docstring
+    assert f"D = {sum(int(np.prod(v.shape)) for v in model.trainable_variables):,}" in docstring
+
+
+def test_every_method_has_a_configuration():
+    said = " ".join(path.read_text() for path in CONFIGS)
+    assert all(f'"{method}"' in said for method in training.METHODS)
 
 
 def test_table_1_has_its_six_networks():

@@ -8,6 +8,7 @@ from random_bases.bases.fastfood import FastfoodBasis
 from random_bases.bases.hadamard import HadamardBasis
 from random_bases.bases.orthogonal import OrthogonalBasis
 from random_bases.bases.sparse import SparseBasis
+from random_bases.bases.trajectory import TrajectoryBasis
 from random_bases.sampling import DISTRIBUTIONS
 
 # Those that are more than a distribution's name.
@@ -58,7 +59,16 @@ def get(basis: Union[str, Basis], size: int, dimensions: int, **options) -> Basi
 
 
 def serialize(basis: Basis) -> Dict[str, Any]:
-    """A JSON-serialisable description from which `deserialize` rebuilds `basis`."""
+    """A JSON-serialisable description from which `deserialize` rebuilds `basis`.
+
+    Raises:
+      ValueError: for a `TrajectoryBasis`, which only its directions describe.
+    """
+    if isinstance(basis, TrajectoryBasis):
+        raise ValueError(
+            f"basis={basis!r} is stored weights, which no description rebuilds: save the model that "
+            "materialize() returns."
+        )
     return {"class_name": type(basis).__name__, "config": basis.get_config()}
 
 
@@ -82,6 +92,7 @@ __all__ = [
     "HadamardBasis",
     "OrthogonalBasis",
     "SparseBasis",
+    "TrajectoryBasis",
     "deserialize",
     "get",
     "names",

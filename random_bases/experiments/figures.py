@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -28,6 +29,30 @@ def accuracy_curves(path: Path, curves: Dict[str, Sequence[float]], title: str, 
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(str(path), dpi=150)
+
+
+def explained_variance(path: Path, ratios: Dict[str, Sequence[float]], title: str) -> None:
+    """The variance that is left after so many principal components, one line a label.
+
+    Args:
+      path: the file; its ending chooses the format.
+      ratios: label -> the fraction of the variance along each component, decreasing.
+      title: above the figure.
+    """
+    figure = Figure(figsize=(6.0, 4.2))
+    axes = figure.add_subplot()
+    for label, ratio in ratios.items():
+        left = 1 - np.cumsum(ratio)[:-1]  # after the last, nothing but rounding
+        axes.plot(range(1, len(left) + 1), 100 * left, ".-", label=label)
+    axes.set_yscale("log")
+    axes.set_xlabel("principal components")
+    axes.set_ylabel("variance not explained (%)")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    if len(ratios) > 1:
+        axes.legend()
     figure.tight_layout()
     figure.savefig(str(path), dpi=150)
 

@@ -30,10 +30,10 @@ from ml_collections import config_dict
 
 import random_bases
 from random_bases import keras_api, strategies
-from random_bases.experiments import datasets, networks, results, workers
+from random_bases.experiments import averaging_runs, datasets, networks, results, workers
 from random_bases.keras_api import keras
 
-METHODS = ("sgd", "fpd", "rbd")
+METHODS = ("sgd", "fpd", "rbd", *averaging_runs.METHODS)
 
 # Steps a device runs without returning to Python: more save no time and make the progress bar coarse.
 _MOST_STEPS_PER_EXECUTION = 150
@@ -51,10 +51,13 @@ def default_config() -> ml_collections.ConfigDict:
       data_dir: directory with `<dataset>.npz`; "" takes `keras.datasets`.
       augment: whether training images are augmented, as in the paper.
       network: a name in `random_bases.experiments.networks`.
-      method: "sgd" (plain), "fpd" (a fixed random basis) or "rbd" (redrawn every step).
-      optimizer: a Keras optimizer by name, used as it is or inside `RandomBasesDescent`.
+      method: "sgd" (plain), "fpd" (a fixed random basis), "rbd" (redrawn every step); "twa", "swa" or
+        "dldr" (see `random_bases.experiments.averaging_runs`).
+      optimizer: a Keras optimizer by name, used as it is or inside `RandomBasesDescent`; for "dldr" also
+        "bfgs" or "l-bfgs-b", for which an epoch is an iteration.
       learning_rate: None takes the one of `learning_rates` for the method.
-      learning_rates: method -> learning rate.
+      learning_rates: method -> learning rate; the methods that the configuration is for.
+      schedule: "constant", or "linear": the learning rate falls to zero, by equal amounts each epoch.
       dimensions, basis, compartments, allocation: of `RandomBasesDescent`; `compartments` also takes
         a number ("10") or sizes ("1000,2000") as a string.
       strategy: where it runs, as in `random_bases.strategies`; with several workers `workdir` must be a
@@ -62,6 +65,10 @@ def default_config() -> ml_collections.ConfigDict:
       replicas, exchange: of `RandomBasesDescent`, with a strategy of several replicas.
       batch_size, epochs: of training; an incomplete last batch of an epoch is dropped.
       seed: of initial weights, data and directions.
+      record: keep the weights in `workdir/trajectory`: "" (not), "epoch", or every so many steps ("500").
+      trajectory: the directory that "twa", "swa" and "dldr" take weights from.
+      snapshots: which of them: "first:end", counted from 0, either may be left out; "": all.
+      regularization: of "twa" and "dldr": `TrainableWeightAveraging`'s.
     """
     return ml_collections.ConfigDict(
         {
@@ -83,6 +90,7 @@ def default_config() -> ml_collections.ConfigDict:
             "batch_size": 32,
             "epochs": 100,
             "seed": 0,
+            **averaging_runs.default_keys(),
         }
     )
 
@@ -92,8 +100,10 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     check_keys(config, default_config())
     if config.method not in METHODS:
         raise ValueError(f"config.method={config.method!r} is unknown; allowed: {METHODS}.")
-    if set(config.learning_rates) != set(METHODS):
-        raise ValueError(f"config.learning_rates needs exactly the keys {METHODS}.")
+    unknown = sorted(set(config.learning_rates) - set(METHODS))
+    if unknown:
+        raise ValueError(f"config.learning_rates has unknown methods {unknown}; allowed: {METHODS}.")
+    averaging_runs.check(config)
     if config.method == "fpd" and config.optimizer.lower() != "sgd":
         raise ValueError(
             f"config.optimizer={config.optimizer!r} would leave the fixed subspace; "
@@ -104,6 +114,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"config.{key}={config[key]} must be at least 1.")
     if not 0 <= config.seed < 2**31:
         raise ValueError(f"config.seed={config.seed} must be in [0, 2**31).")
+    if not averaging_runs.trains_by_steps(config):
+        return
     rate = learning_rate(config)
     if not (rate > 0 and math.isfinite(rate)):
         raise ValueError(f"config.learning_rate={rate} must be positive.")
@@ -126,9 +138,18 @@ def check_keys(config: ml_collections.ConfigDict, default: ml_collections.Config
 
 
 def learning_rate(config: ml_collections.ConfigDict) -> float:
-    """The learning rate that a configuration asks for."""
+    """The learning rate that a configuration asks for.
+
+    Raises:
+      ValueError: if it has none for its method.
+    """
     if config.learning_rate is not None:
         return float(config.learning_rate)
+    if config.method not in config.learning_rates:
+        raise ValueError(
+            f"config.learning_rates has no rate for config.method={config.method!r}, only for "
+            f"{sorted(config.learning_rates)}; set config.learning_rate."
+        )
     return float(config.learning_rates[config.method])
 
 
@@ -141,7 +162,7 @@ def build_optimizer(config: ml_collections.ConfigDict):
     # By name: tf-keras makes a legacy optimizer of a configuration.
     inner = keras.optimizers.get(config.optimizer)
     inner.learning_rate = learning_rate(config)
-    if config.method == "sgd":
+    if config.method not in ("fpd", "rbd"):
         return inner
     return random_bases.RandomBasesDescent(
         inner,
@@ -214,7 +235,7 @@ def _discard(workdir: Path) -> None:
     for name in ("config.json", "metrics.csv", "result.json"):
         if (workdir / name).exists():
             (workdir / name).unlink()
-    for name in ("checkpoints", "tensorboard"):
+    for name in ("checkpoints", "tensorboard", "trajectory"):
         if (workdir / name).exists():
             tf.io.gfile.rmtree(str(workdir / name))
 
@@ -234,6 +255,9 @@ def _train(
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
         model = networks.get(config.network, data.input_shape, data.num_classes)
+        model = averaging_runs.prepare(config, model)
+        if not averaging_runs.trains_by_steps(config):
+            return dict(_describe(config, model, steps), **averaging_runs.solve(config, model, data))
         optimizer = build_optimizer(config)
         keras_api.compile_model(
             model,
@@ -257,6 +281,7 @@ def _train(
         heartbeat,
         keras.callbacks.CSVLogger(str(metrics), append=True),
         keras.callbacks.TensorBoard(str(own / "tensorboard"), profile_batch=0),
+        *averaging_runs.callbacks(config, learning_rate(config), own),
         checkpoint,
     ]
     if verbose == "run":
@@ -282,6 +307,7 @@ def _train(
         )
     except DivergedError as error:
         return dict(report, status="diverged", message=f"{error} Metrics: {metrics}.")
+    model = averaging_runs.finish(config, model, data)
     _, test_accuracy = model.evaluate(datasets.evaluation_batches(data.test, 1000), verbose=0)
     return dict(
         report,
@@ -308,12 +334,12 @@ def steps_per_execution(steps: int, replicas: int = 1) -> int:
 
 
 def _describe(config: ml_collections.ConfigDict, model, steps: int) -> Dict[str, Any]:
-    parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     return {
         "config": config.to_dict(),
-        "learning_rate": learning_rate(config),
-        "parameters": parameters,
-        "trained_dimensions": parameters if config.method == "sgd" else config.dimensions,
+        "learning_rate": learning_rate(config) if averaging_runs.trains_by_steps(config) else None,
+        "parameters": averaging_runs.parameters(model),
+        "trained_dimensions": config.dimensions if config.method in ("fpd", "rbd") else trained,
         "steps_per_epoch": steps,
         "seed": config.seed,
         **environment(),

@@ -48,16 +48,25 @@ class Parametrisation:
             [backend.path(variable) for variable in self.variables],
         )
 
+    @property
+    def dimensions(self) -> int:
+        """The number of coordinates, d."""
+        return self.subspace.dimensions
+
     def theta(self, coordinates) -> List[tf.Tensor]:
         """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
-        directions = self.subspace.expand(coordinates, self.seed)
+        directions = self.expand(coordinates)
         theta0 = [backend.value(variable) for variable in self.variables]
         return [start + tf.cast(direction, start.dtype) for start, direction in zip(theta0, directions)]
+
+    def expand(self, coordinates) -> List[tf.Tensor]:
+        """P c: float32 tensors of the weights' shapes."""
+        return self.subspace.expand(coordinates, self.seed)
 
     def get_config(self) -> Dict[str, Any]:
         basis = self.basis
         return {
-            "dimensions": self.subspace.dimensions,
+            "dimensions": self.dimensions,
             "basis": basis if isinstance(basis, str) else bases.serialize(basis),
             "compartments": self.compartments,
             "allocation": self.allocation,

@@ -81,7 +81,7 @@ class SubspaceModel(keras.Model):
         seed: int = 0,
         name: str = "subspace_model",
     ):
-        parametrisation = Parametrisation(
+        parametrisation = self._parametrise(
             _checked(model).trainable_variables, dimensions, basis, compartments, allocation, seed
         )
         # The wrapped model casts its inputs and weights itself. Its policy makes `compile` scale losses.
@@ -99,7 +99,7 @@ class SubspaceModel(keras.Model):
     @property
     def dimensions(self) -> int:
         """The number of coordinates, d."""
-        return self._parametrisation.subspace.dimensions
+        return self._parametrisation.dimensions
 
     @property
     def seed(self) -> int:
@@ -111,8 +111,17 @@ class SubspaceModel(keras.Model):
         theta = self._parametrisation.theta(backend.value(self.coordinates))
         with backend.Substitution(self._parametrisation.variables, theta) as substitution:
             outputs, losses = substitution.call(self.model, inputs)
-        self._set_losses(losses)
+        self._set_losses([*losses, *self._penalties(theta)])
         return outputs
+
+    # For subclasses.
+
+    _parametrise = staticmethod(Parametrisation)
+
+    def _penalties(self, theta: List[tf.Tensor]) -> List[tf.Tensor]:
+        """Losses of the weights, beside those of the wrapped model."""
+        del theta
+        return []
 
     @property
     def losses(self) -> List[tf.Tensor]:

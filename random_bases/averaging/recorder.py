@@ -1,0 +1,140 @@
+"""TrajectoryRecorder: a Keras callback that keeps a model's weights while it is trained."""
+
+import logging
+from pathlib import Path
+from typing import Optional, Union
+
+from random_bases.averaging.trajectory import DTYPES, INDEX, TrajectoryWriter, read_index
+from random_bases.keras_api import keras
+
+
+class TrajectoryRecorder(keras.callbacks.Callback):
+    """Writes the weights, and all other variables, to a directory: every epoch, or every so many steps.
+
+    Snapshots are known by their step, the number of weight updates: `optimizer.iterations`. Each is
+    written whole or not at all; `Trajectory` reads them. Each worker of a
+    `MultiWorkerMirroredStrategy` needs a directory of its own.
+
+    Args:
+      directory: is made if absent.
+      every: "epoch", or a number of steps; with `steps_per_execution`, a multiple of it.
+      start, stop: record from here to there, both included: in epochs done as Keras numbers them, or in
+        steps. `start=0` records the initial weights, too. `stop=None`: no end.
+      most: keep the last so many snapshots; None: all.
+      dtype: of the weights on disk, "float32" or "float16".
+      resume: go on with what the directory holds: what was recorded after the step at which training
+        continues is dropped, and the result is the same as if it had never stopped. Without it, a
+        directory that holds snapshots is refused.
+
+    Raises:
+      ValueError, TypeError: for an argument that is not allowed, naming it.
+      TrajectoryError: when training begins, if the directory holds another architecture's weights, or
+        damaged files.
+
+    Example:
+    >>> model.fit(x, y, epochs=10, callbacks=[rb.TrajectoryRecorder("trajectory", every="epoch")])
+    """
+
+    def __init__(
+        self,
+        directory: Union[str, Path],
+        every: Union[str, int] = "epoch",
+        start: int = 1,
+        stop: Optional[int] = None,
+        most: Optional[int] = None,
+        dtype: str = "float32",
+        resume: bool = False,
+    ):
+        super().__init__()
+        if every != "epoch":
+            _check_int("every", every, 1, ' or "epoch"')
+        _check_int("start", start, 0)
+        if stop is not None:
+            _check_int("stop", stop, start)
+        if most is not None:
+            _check_int("most", most, 1)
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype={dtype!r} is not possible; allowed: {DTYPES}.")
+        self.directory = Path(directory)
+        self.every = every
+        self.start = start
+        self.stop = stop
+        self.most = most
+        self.dtype = dtype
+        self.resume = resume
+        self._writer: Optional[TrajectoryWriter] = None
+        self._epoch: Optional[int] = None
+
+    def on_train_begin(self, logs=None):
+        del logs
+        self._epoch = None
+        if self._writer is None:
+            if not self.resume and (self.directory / INDEX).exists():
+                self._refuse(len(read_index(self.directory)["snapshots"]))
+            self._writer = TrajectoryWriter(self.directory, self.model, self.dtype)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del logs
+        if self._epoch is None:  # the first one of this `fit`, after checkpoints were restored
+            self._last = self._step()
+            self._drop_after(self._last)
+            if self.start == 0 and (epoch if self.every == "epoch" else self._last) == 0:
+                self._record(0)
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        del batch, logs
+        if self.every == "epoch":
+            return
+        last, step = self._last, self._step()
+        self._last = step
+        if step // self.every == last // self.every:
+            return
+        if step % self.every or step - last > self.every:
+            raise ValueError(
+                f"every={self.every} steps is not possible: {step - last} steps are executed at once (from "
+                f"{last} to {step}); it must be a multiple of that."
+            )
+        if self._wanted(step):
+            self._record(self._epoch + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        del logs
+        if self.every == "epoch" and self._wanted(epoch + 1):
+            self._record(epoch + 1)
+
+    def _drop_after(self, step: int) -> None:
+        later = [each for each in self._writer.steps if each > step]
+        if later and not self.resume:
+            self._refuse(len(later))
+        if later:
+            self._writer.drop_after(step)
+            logging.getLogger("random_bases").info(
+                "%s: training continues at step %d; dropped the snapshots of steps %s",
+                self.directory,
+                step,
+                later,
+            )
+
+    def _refuse(self, snapshots: int) -> None:
+        if snapshots:
+            raise ValueError(
+                f"directory={str(self.directory)!r} holds {snapshots} snapshots of another training: "
+                "resume=True goes on with them, dropping those of later steps; or choose another directory."
+            )
+
+    def _wanted(self, position: int) -> bool:
+        return self.start <= position and (self.stop is None or position <= self.stop)
+
+    def _record(self, epoch: int) -> None:
+        self._writer.append(self._step(), epoch, self.most or 0)
+
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())
+
+
+def _check_int(name: str, value, smallest: int, otherwise: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} must be an int{otherwise}.")
+    if value < smallest:
+        raise ValueError(f"{name}={value} is not possible; allowed: at least {smallest}.")
