@@ -1,9 +1,9 @@
 """Runs by evolution strategies.
 
-| method    | mini-batches                                             | source                                  |
-| --------- | -------------------------------------------------------- | --------------------------------------- |
-| "nes"     | one for each offspring: an update takes `dimensions`     | Salimans et al. 2017; Gressmann et al.  |
-| "rbd-nes" | one for all: evaluated `dimensions` times                | the hybrid of Gressmann et al. 2020     |
+| method    | mini-batches of an update       | source                                            |
+| --------- | ------------------------------- | ------------------------------------------------- |
+| "nes"     | one for each of its offspring   | Salimans et al. 2017; Gressmann et al. 2020       |
+| "rbd-nes" | one, for all of its offspring   | the hybrid of Gressmann et al. 2020               |
 
 An epoch is an epoch of images: 100 epochs of 1,562 batches are 624 updates of 250 offspring with "nes". (The
 2020 implementation counts an update as an epoch.)
@@ -77,7 +77,7 @@ def updates_per_epoch(nes: NaturalEvolutionStrategies, steps: int) -> Fraction:
     updates = Fraction(steps, nes.batches_per_update)
     if updates < 1:
         raise ValueError(
-            f"config.dimensions: an update takes {nes.batches_per_update} batches, an epoch has only {steps}; "
-            "fewer dimensions, smaller batches or antithetic=True take fewer."
+            f"config.dimensions: an update takes {nes.batches_per_update} batches, an epoch has only "
+            f"{steps}; fewer dimensions, smaller batches or antithetic=True take fewer."
         )
     return updates

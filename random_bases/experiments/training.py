@@ -20,6 +20,7 @@ import platform
 import shlex
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
@@ -30,10 +31,12 @@ from ml_collections import config_dict
 
 import random_bases
 from random_bases import keras_api, strategies
-from random_bases.experiments import averaging_runs, datasets, networks, results, workers
+from random_bases.experiments import averaging_runs, datasets, evolution_runs, networks, results, workers
 from random_bases.keras_api import keras
 
-METHODS = ("sgd", "fpd", "rbd", *averaging_runs.METHODS)
+METHODS = ("sgd", "fpd", "rbd", *evolution_runs.METHODS, *averaging_runs.METHODS)
+# Those whose updates are in `dimensions` directions.
+_IN_DIRECTIONS = ("fpd", "rbd", *evolution_runs.METHODS)
 
 # Steps a device runs without returning to Python: more save no time and make the progress bar coarse.
 _MOST_STEPS_PER_EXECUTION = 150
@@ -51,20 +54,22 @@ def default_config() -> ml_collections.ConfigDict:
       data_dir: directory with `<dataset>.npz`; "" takes `keras.datasets`.
       augment: whether training images are augmented, as in the paper.
       network: a name in `random_bases.experiments.networks`.
-      method: "sgd" (plain), "fpd" (a fixed random basis), "rbd" (redrawn every step); "twa", "swa" or
-        "dldr" (see `random_bases.experiments.averaging_runs`).
+      method: "sgd" (plain), "fpd" (a fixed random basis), "rbd" (redrawn every step); "nes" or "rbd-nes"
+        (see `random_bases.experiments.evolution_runs`); "twa", "swa" or "dldr" (see `averaging_runs`).
       optimizer: a Keras optimizer by name, used as it is or inside `RandomBasesDescent`; for "dldr" also
         "bfgs" or "l-bfgs-b", for which an epoch is an iteration.
       learning_rate: None takes the one of `learning_rates` for the method.
       learning_rates: method -> learning rate; the methods that the configuration is for.
       schedule: "constant", or "linear": the learning rate falls to zero, by equal amounts each epoch.
       dimensions, basis, compartments, allocation: of `RandomBasesDescent`; `compartments` also takes
-        a number ("10") or sizes ("1000,2000") as a string.
+        a number ("10") or sizes ("1000,2000") as a string. With evolution `dimensions` is the population.
       strategy: where it runs, as in `random_bases.strategies`; with several workers `workdir` must be a
         directory that all of them see.
       replicas, exchange: of `RandomBasesDescent`, with a strategy of several replicas.
       batch_size, epochs: of training; an incomplete last batch of an epoch is dropped.
       seed: of initial weights, data and directions.
+      sigma: of the perturbations of evolution; None: 0.01 for "nes", 0.002 for "rbd-nes".
+      fitness, antithetic, update_scale: of `NaturalEvolutionStrategies`.
       record: keep the weights in `workdir/trajectory`: "" (not), "epoch", or every so many steps ("500").
       trajectory: the directory that "twa", "swa" and "dldr" take weights from.
       snapshots: which of them: "first:end", counted from 0, either may be left out; "": all.
@@ -90,6 +95,7 @@ def default_config() -> ml_collections.ConfigDict:
             "batch_size": 32,
             "epochs": 100,
             "seed": 0,
+            **evolution_runs.default_keys(),
             **averaging_runs.default_keys(),
         }
     )
@@ -103,6 +109,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     unknown = sorted(set(config.learning_rates) - set(METHODS))
     if unknown:
         raise ValueError(f"config.learning_rates has unknown methods {unknown}; allowed: {METHODS}.")
+    evolution_runs.check(config)
     averaging_runs.check(config)
     if config.method == "fpd" and config.optimizer.lower() != "sgd":
         raise ValueError(
@@ -131,7 +138,7 @@ def check_keys(config: ml_collections.ConfigDict, default: ml_collections.Config
         )
     for key in default:
         kind = default.get_type(key)
-        allowed = (float, int, type(None)) if key == "learning_rate" else (kind,)
+        allowed = (float, int, type(None)) if key in ("learning_rate", "sigma") else (kind,)
         value = config[key]
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
             raise TypeError(f"config.{key}={value!r} must be of type {kind.__name__}.")
@@ -268,6 +275,11 @@ def _train(
             jit_compile=jit_compile(config.network) and replicas == 1,
         )
         keras_api.build_optimizer(optimizer, model.trainable_variables)
+    trainer, updates, batches_per_update = model, steps, 1
+    if config.method in evolution_runs.METHODS:
+        trainer = evolution_runs.build(config, model, optimizer, _parse_compartments(config.compartments))
+        updates = evolution_runs.updates_per_epoch(trainer, steps)
+        batches_per_update = trainer.batches_per_update
 
     own = workers.own_directory(strategy, workdir)
     checkpoint = _EpochCheckpoint(model, optimizer, workdir / "checkpoints", own / "checkpoints")
@@ -275,7 +287,7 @@ def _train(
     metrics = own / "metrics.csv"
     results.keep_epochs(metrics, epoch)
     callbacks = [
-        _StopOnDivergence(steps),
+        _StopOnDivergence(updates),
         _EpochSeconds(),
         workers.ReportTraffic(),
         heartbeat,
@@ -285,20 +297,20 @@ def _train(
         checkpoint,
     ]
     if verbose == "run":
-        callbacks.append(_RunProgress(epoch * steps))
-    report = _describe(config, model, steps)
+        callbacks.append(_RunProgress(updates))
+    report = _describe(config, model, float(updates))
     batches = datasets.training_batches(
         data.train,
         config.batch_size,
         seed=config.seed,
-        start_step=epoch * steps,
+        start_step=int(epoch * updates) * batches_per_update,
         augment=config.augment,
     )
     try:
-        model.fit(
+        trainer.fit(
             workers.share_batches(batches, config.batch_size, strategy),
             validation_data=datasets.evaluation_batches(data.validation, 1000),
-            steps_per_epoch=steps,
+            steps_per_epoch=updates,
             initial_epoch=epoch,
             epochs=config.epochs,
             callbacks=callbacks,
@@ -312,7 +324,7 @@ def _train(
     return dict(
         report,
         status="finished",
-        **_summarise(results.read_metrics(metrics), steps),
+        **_summarise(results.read_metrics(metrics), float(updates)),
         test_accuracy=float(test_accuracy),
     )
 
@@ -333,13 +345,13 @@ def steps_per_execution(steps: int, replicas: int = 1) -> int:
     return max(n for n in range(1, min(steps, _MOST_STEPS_PER_EXECUTION) + 1) if steps % n == 0)
 
 
-def _describe(config: ml_collections.ConfigDict, model, steps: int) -> Dict[str, Any]:
+def _describe(config: ml_collections.ConfigDict, model, steps: float) -> Dict[str, Any]:
     trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     return {
         "config": config.to_dict(),
         "learning_rate": learning_rate(config) if averaging_runs.trains_by_steps(config) else None,
         "parameters": averaging_runs.parameters(model),
-        "trained_dimensions": config.dimensions if config.method in ("fpd", "rbd") else trained,
+        "trained_dimensions": config.dimensions if config.method in _IN_DIRECTIONS else trained,
         "steps_per_epoch": steps,
         "seed": config.seed,
         **environment(),
@@ -361,7 +373,7 @@ def environment() -> Dict[str, Any]:
     }
 
 
-def _summarise(rows, steps: int) -> Dict[str, Any]:
+def _summarise(rows, steps: float) -> Dict[str, Any]:
     # The first epoch traces and compiles; if there is no other it must do.
     timed = [row["seconds"] for row in rows[1:]] or [row["seconds"] for row in rows]
     return {
@@ -423,7 +435,7 @@ class _EpochSeconds(keras.callbacks.Callback):
 class _StopOnDivergence(keras.callbacks.Callback):
     """Ends a run whose loss is not finite with an error, unlike `TerminateOnNaN`, which ends it well."""
 
-    def __init__(self, steps: int):
+    def __init__(self, steps: Union[int, Fraction]):
         super().__init__()
         self._steps = steps
 
@@ -435,7 +447,7 @@ class _StopOnDivergence(keras.callbacks.Callback):
         loss = float(logs["loss"])
         if not math.isfinite(loss):
             raise DivergedError(
-                f"The run diverged: mean loss {loss} by step {self._epoch * self._steps + batch + 1} "
+                f"The run diverged: mean loss {loss} by step {int(self._epoch * self._steps) + batch + 1} "
                 f"(epoch {self._epoch + 1}). A smaller learning rate may help."
             )
 
@@ -443,21 +455,21 @@ class _StopOnDivergence(keras.callbacks.Callback):
 class _RunProgress(keras.callbacks.Callback):
     """One progress bar for a whole run, of Keras's own kind."""
 
-    def __init__(self, start: int):
+    def __init__(self, updates: Union[int, Fraction]):
         super().__init__()
-        self._start = start
+        self._updates = updates
         self._bar: Optional[Any] = None
 
     def on_train_begin(self, logs=None):
         del logs
         self._bar = keras.utils.Progbar(
-            self.params["steps"] * self.params["epochs"],
+            int(self._updates * self.params["epochs"]),
             stateful_metrics=["accuracy", "val_accuracy"],
         )
 
     def on_epoch_begin(self, epoch, logs=None):
         del logs
-        self._start = epoch * self.params["steps"]
+        self._start = int(epoch * self._updates)
 
     def on_train_batch_end(self, batch, logs=None):
         # The last update waits for the validation accuracy: it ends the bar's line.
@@ -466,4 +478,4 @@ class _RunProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         values = [(name, logs[name]) for name in ("accuracy", "val_accuracy")]
-        self._bar.update((epoch + 1) * self.params["steps"], values)
+        self._bar.update(int((epoch + 1) * self._updates), values)
