@@ -1,8 +1,10 @@
-"""The example manifest for Kubernetes: what it would run is what the launcher's workers run."""
+"""What the documentation shows: the manifest for Kubernetes, and the example of fine-tuning."""
 
 import json
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,12 @@ def test_its_shell_command_makes_a_valid_tf_config(manifest, index):
     config = next(flag for flag in flags if flag.startswith("--config="))
     assert (ROOT / config.split("=")[1]).exists()
     assert "--config.strategy=multi_worker" in flags
+
+
+def test_the_example_of_fine_tuning_improves():
+    text = (ROOT / "docs" / "evolution.md").read_text(encoding="utf-8")
+    (program,) = [block for block in re.findall("```python\n(.*?)```", text, re.S) if "import" in block]
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    before, after = map(float, re.search(r"accuracy (\S+) -> (\S+)", done.stdout).groups())
+    assert after > before + 0.2

@@ -164,7 +164,18 @@ def dataset(x, batches=40):
     return tf.data.Dataset.from_tensor_slices((stacked, ys))
 
 
-@pytest.mark.parametrize("name", ["normalised", "branched", "recurrent", "regularised", "subclassed"])
+SLOW_NETWORKS = ["branched", "recurrent", "attention"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "normalised",
+        "regularised",
+        "subclassed",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW_NETWORKS),
+    ],
+)
 def test_offspring_together_have_the_losses_of_those_in_place(name):
     results = []
     for budget in (2**27, 0):
@@ -291,7 +302,7 @@ def test_the_progress_bar_shows_updates(capsys):
     assert "3/3" in out and "accuracy" in out
 
 
-@pytest.mark.parametrize("budget", [2**27, 0])
+@pytest.mark.parametrize("budget", [2**27, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_and_saved_goes_on_exactly(tmp_path, budget):
     x, y = blobs()
 

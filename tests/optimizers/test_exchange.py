@@ -37,7 +37,7 @@ CASES = {
     scope="module",
     params=[
         pytest.param((2, GENERATION), id="2"),
-        pytest.param((2, "tf_keras"), id="2 tf_keras"),
+        pytest.param((2, "tf_keras"), id="2 tf_keras", marks=pytest.mark.slow),
         pytest.param((4, GENERATION), id="4", marks=pytest.mark.slow),
         pytest.param((4, "tf_keras"), id="4 tf_keras", marks=pytest.mark.slow),
     ],
