@@ -7,8 +7,8 @@ from random_bases.optimizers import RandomBasesDescent
 class SwitchToInner(keras.callbacks.Callback):
     """Goes on without random bases from an epoch on: the inner optimizer of `RandomBasesDescent` takes over.
 
-    So training starts in random bases and ends with, say, plain SGD. Momentum, the count of updates and
-    schedules are the inner optimizer's all along and go on. Afterwards `model.optimizer` is the inner
+    So training starts in random bases and ends with, say, plain SGD. Momentum and the count of updates
+    are the inner optimizer's all along and go on. Afterwards `model.optimizer` is the inner
     optimizer, and the model is saved with it. A fit resumed at or after `epoch` (`initial_epoch`)
     switches before its first step, so the state to restore is best kept in a `tf.train.Checkpoint` of the
     `RandomBasesDescent`, which holds the inner optimizer's; `BackupAndRestore` saves what
@@ -21,7 +21,8 @@ class SwitchToInner(keras.callbacks.Callback):
 
     Raises:
       ValueError, TypeError: here for an argument that is not allowed; when training begins, for a model
-        whose optimizer is not a `RandomBasesDescent`, or accumulates gradients or scales the loss.
+        whose optimizer is not a `RandomBasesDescent`, or accumulates gradients, scales the loss or has a
+        schedule as its learning rate.
 
     Example:
     >>> model.fit(x, y, epochs=10, callbacks=[rb.callbacks.SwitchToInner(epoch=8, learning_rate=0.1)])
@@ -50,6 +51,11 @@ class SwitchToInner(keras.callbacks.Callback):
         # Keras 3: the wrapper took this over from the inner optimizer, which would not do it.
         if getattr(optimizer, "gradient_accumulation_steps", None):
             raise ValueError("SwitchToInner does not support gradient_accumulation_steps.")
+        if isinstance(optimizer.inner_optimizer.get_config()["learning_rate"], dict):
+            raise ValueError(
+                "SwitchToInner sets the inner optimizer's learning rate, which is a LearningRateSchedule; "
+                "give it a number, and let a LearningRateScheduler callback change it."
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         del logs

@@ -3,7 +3,7 @@
 python scripts/analysis.py [--workdir=runs/analysis] [--only=landscape,curvature] [--dataset=digits] \
     [--data_dir=DIRECTORY] [--network=fc] [--epochs=10] [--dimensions=100] [--seed=0]
 
-The default takes scikit-learn's handwritten digits and about two minutes. Analyses are
+The default takes scikit-learn's handwritten digits and two to three minutes on two cores. Analyses are
 gradient_correlation, orthogonality, approximation, landscape and curvature; each writes a JSON file and
 a PNG. What is there already is not run again. Exit status: 0 finished, 1 diverged, 2 refused.
 """

@@ -63,5 +63,9 @@ def test_what_is_refused():
         SwitchToInner(-1, 0.1)
     with pytest.raises(ValueError, match="learning_rate=0"):
         SwitchToInner(1, 0)
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    scheduled = RandomBasesDescent(keras.optimizers.SGD(schedule), dimensions=9)
+    with pytest.raises(ValueError, match="which is a LearningRateSchedule"):
+        train(1, (0, 0.1), optimizer=scheduled)
     with pytest.raises(TypeError, match="needs a model whose optimizer is a RandomBasesDescent, not a SGD"):
         train(1, (0, 0.1), optimizer=keras.optimizers.SGD())

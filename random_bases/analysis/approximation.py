@@ -83,5 +83,12 @@ def learning_rate(sgd_rate: float, most: float, dimensions: int, parameters: int
       most: the limit, such as the paper's rate for d = 250.
       dimensions: d.
       parameters: D.
+
+    Raises:
+      ValueError: unless both rates are positive and 1 <= d <= D.
     """
+    if not (sgd_rate > 0 and most > 0):
+        raise ValueError(f"sgd_rate={sgd_rate}, most={most} is not possible; allowed: both positive.")
+    if not 1 <= dimensions <= parameters:
+        raise ValueError(f"dimensions={dimensions} is not possible; allowed: 1 to parameters={parameters}.")
     return min(most, sgd_rate * parameters / dimensions)

@@ -6,7 +6,8 @@ Let P have d directions of n elements and u = g / |g|. Then cos = |P^T u|^2 / |P
   cos ~ sqrt(d / n).
 * Independent entries of variance 1 / n: E|P^T u|^2 = d / n, and for normal ones (Wishart moments)
   E|P P^T u|^2 = (d^2 + d (n + 1)) / n^2. So cos ~ sqrt(d / (n + d + 1)), which is sqrt(d / (D + d)).
-  Other distributions with a kurtosis differ from it in the order of 1 / n.
+  Other distributions differ from it in the order of their kurtosis / n, which is small but for very
+  sparse directions. Those whose mean is not 0 have no such theory: they all share a direction.
 
 A part of the vector, a layer say, has another formula, since all coordinates move it: the rest of the
 gradient is noise there. `expected_parts` gives, element by element, E[g_e (P P^T g)_e] and
@@ -22,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.analysis.objective import Loss, Objective, inner
-from random_bases.bases import FastfoodBasis, HadamardBasis, OrthogonalBasis
+from random_bases.bases import DenseBasis, FastfoodBasis, HadamardBasis, OrthogonalBasis
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
 from random_bases.keras_api import keras
@@ -95,6 +96,10 @@ def expected_parts(gradient: Sequence, subspace: Subspace) -> List[Tuple[np.ndar
       subspace: P's distribution; compartments are independent. Orthonormal directions are taken as
         uniformly distributed, which Hadamard ones are not: for them the sums over a compartment are
         exact, single elements of a small one are not.
+
+    Raises:
+      ValueError: for a gradient of other shapes, or a basis without a theory: entries whose mean is not 0,
+        or a class of the user's.
     """
     if [tuple(g.shape) for g in gradient] != subspace.shapes:
         found = [tuple(g.shape) for g in gradient]
@@ -105,9 +110,9 @@ def expected_parts(gradient: Sequence, subspace: Subspace) -> List[Tuple[np.ndar
     start = 0
     for basis in subspace.compartment_bases:
         part = slice(start, start + basis.size)
-        own, shared = _second_moments(basis)
+        mean, own, shared = _moments(basis)
         square = flat[part] ** 2
-        dots[part] = basis.dimensions / basis.size * square
+        dots[part] = mean * square
         squares[part] = own * square + shared * square.sum()
         start += basis.size
     ends = np.cumsum([int(np.prod(subspace.shapes[i], dtype=np.int64)) for i in order])[:-1]
@@ -162,7 +167,8 @@ class GradientCorrelation(keras.callbacks.Callback):
       layers: whether layers are recorded.
 
     Raises:
-      ValueError: when training begins, if `dimensions` is None and the model's optimizer is another.
+      ValueError: when training begins, if `dimensions` is None and the model's optimizer is another, or
+        if the basis has no theory (see `expected_parts`).
 
     Example:
     >>> model.fit(x, y, epochs=10, callbacks=[GradientCorrelation((x[:1000], y[:1000]))])
@@ -195,6 +201,8 @@ class GradientCorrelation(keras.callbacks.Callback):
         else:
             own = self._own
         self._subspace = Subspace(self._objective.shapes, *own, self._objective.paths)
+        for basis in self._subspace.compartment_bases:
+            _moments(basis)  # refuses now, not after an epoch
 
     def on_epoch_end(self, epoch, logs=None):
         seed, draw = self._seed, epoch
@@ -222,8 +230,8 @@ def _random_bases_descent(optimizer):
     return optimizer
 
 
-def _second_moments(basis: Basis) -> Tuple[float, float]:
-    """(A, B) of E[(P P^T v)_e^2] = A v_e^2 + B |v|^2."""
+def _moments(basis: Basis) -> Tuple[float, float, float]:
+    """(M, A, B) of E[P P^T v] = M v and E[(P P^T v)_e^2] = A v_e^2 + B |v|^2."""
     n, d = basis.size, basis.dimensions
     if isinstance(basis, HadamardBasis):
         blocks = [d]
@@ -231,8 +239,14 @@ def _second_moments(basis: Basis) -> Tuple[float, float]:
         blocks = [min(basis.block, d - start) for start in range(0, d, basis.block)]
     elif isinstance(basis, FastfoodBasis):
         blocks = [1] * d  # of unit length; taken as independent, although they are a little correlated
+    elif isinstance(basis, DenseBasis) and basis.distribution.mean == 0:
+        v = basis.distribution.variance
+        return v * d / n, v**2 * (d * d + d) / n**2, v**2 * d / n**2
     else:
-        return (d * d + d) / n**2, d / n**2
+        raise ValueError(
+            f"basis={basis!r} has no theory of its cosines; allowed: the bases of `random_bases.bases` whose "
+            "entries have mean 0."
+        )
     # A sum of projectors of rank b, independent of each other. For one of them, Pi u = a u +
     # sqrt(a (1 - a)) w with a ~ Beta(b / 2, (n - b) / 2) and w uniform on the sphere orthogonal to u.
     own = shared = 0.0
@@ -242,7 +256,7 @@ def _second_moments(basis: Basis) -> Tuple[float, float]:
         own += square - across
         shared += across
     means = np.array(blocks) / n
-    return own + float(means.sum() ** 2 - (means**2).sum()), shared
+    return d / n, own + float(means.sum() ** 2 - (means**2).sum()), shared
 
 
 def _cosines(

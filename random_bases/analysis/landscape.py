@@ -23,8 +23,9 @@ def line(
       alphas: finite numbers.
 
     Raises:
-      ValueError: for a direction of other shapes.
+      ValueError: for a direction of other shapes, or alphas that are not a list of finite numbers.
     """
+    _check("alphas", alphas)
     objective = Objective(model, data, loss)
     direction = objective.checked("direction", direction)
     return np.array([objective.value(objective.moved(direction, alpha)) for alpha in alphas])
@@ -46,8 +47,11 @@ def plane(
       alphas, betas: finite numbers.
 
     Raises:
-      ValueError: if there are not two directions, or one has other shapes.
+      ValueError: if there are not two directions, or one has other shapes; if alphas or betas are not a
+        list of finite numbers.
     """
+    _check("alphas", alphas)
+    _check("betas", betas)
     if len(directions) != 2:
         raise ValueError(f"directions has {len(directions)} entries; allowed: 2.")
     objective = Objective(model, data, loss)
@@ -57,3 +61,9 @@ def plane(
         return objective.value(objective.moved([alpha * a + beta * b for a, b in zip(first, second)], 1.0))
 
     return np.array([[at(alpha, beta) for beta in betas] for alpha in alphas])
+
+
+def _check(name: str, places: Sequence[float]) -> None:
+    found = np.asarray(places, np.float64)
+    if found.ndim != 1 or not found.size or not np.isfinite(found).all():
+        raise ValueError(f"{name}={places!r} must be a list of finite numbers, at least one.")

@@ -77,6 +77,7 @@ def landscape(path: Path, data: Data) -> None:
     for i, losses in enumerate(data["lines"]):
         left.plot(data["alphas"], losses, label=f"direction {i + 1}")
     left.set_xlabel("alpha")
+    left.locator_params(axis="x", nbins=5)
     left.set_ylabel("training loss")
     # Rows of the plane are alpha, rows of an image are its vertical axis.
     columns = [list(column) for column in zip(*data["plane"])]
@@ -93,6 +94,9 @@ def curvature(path: Path, data: Data) -> None:
     """Curvatures during training, and at its end beside the Hessian's top eigenvalues."""
     figure = Figure(figsize=(9.5, 4.2))
     left, right = figure.subplots(1, 2)
+    # Before plotting, for margins are of the scale. Curvatures differ by thousands and may be negative.
+    left.set_yscale("symlog", linthresh=1e-3)
+    right.set_xscale("symlog", linthresh=1e-3)
     labels = {"curvature_gradient": "along the gradient", "curvature_random": "random directions, mean"}
     for name, label in labels.items():
         values = data["during_training"][name]
@@ -104,7 +108,6 @@ def curvature(path: Path, data: Data) -> None:
     right.plot(data["random"], [0] * len(data["random"]), "|", label="random directions")
     right.set_yticks([])
     right.set_ylim(-1, 4.5)
-    right.set_xscale("symlog", linthresh=1e-3)
     right.set_xlabel("curvature after training")
     _save(figure, path)
 

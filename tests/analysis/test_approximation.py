@@ -31,6 +31,13 @@ def test_learning_rate_is_that_of_sgd_at_d_equal_to_the_parameters():
     assert approximation.learning_rate(0.1, 1.0, 10, 5000) == 1.0
 
 
+def test_learning_rates_that_are_refused():
+    with pytest.raises(ValueError, match="dimensions=11 is not possible; allowed: 1 to parameters=10"):
+        approximation.learning_rate(0.1, 1.0, 11, 10)
+    with pytest.raises(ValueError, match="most=0"):
+        approximation.learning_rate(0.1, 0, 5, 10)
+
+
 @pytest.mark.parametrize("arguments", [(10, 2, 10), (10, 2, 0), (10, 0, 1)], ids=str)
 def test_decades_that_are_refused(arguments):
     with pytest.raises(ValueError, match="is not possible"):

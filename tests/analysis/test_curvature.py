@@ -52,6 +52,27 @@ def test_loops_are_noticed(name, expected):
     assert (not found.isdisjoint(["While", "StatelessWhile"])) is expected
 
 
+def test_why_stopped_gradients_are_refused():
+    """`tf.nn.moments` has right first and wrong second derivatives: if TensorFlow mends that, so can we."""
+    rng = np.random.RandomState(0)
+    x, v = tf.constant(rng.normal(size=(3, 7))), tf.constant(rng.normal(size=(3, 7)))
+
+    def products(variance):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(variance(x) ** 2)
+            gradient = tape.gradient(loss, x)
+            along = tf.reduce_sum(gradient * v)
+        return gradient, outer.gradient(along, x)
+
+    stopped = products(lambda x: tf.nn.moments(x, [1])[1])
+    whole = products(lambda x: tf.math.reduce_variance(x, 1))
+    np.testing.assert_allclose(stopped[0], whole[0], rtol=1e-10)
+    assert tf.norm(stopped[1] - whole[1]) > 0.03 * tf.norm(whole[1])
+
+
 def test_top_eigenvalues_of_a_quadratic():
     found = curvature.top_eigenvalues(quadratic.model(), quadratic.DATA, 3, quadratic.loss)
     np.testing.assert_allclose(found, [7, 3, -4], rtol=1e-4)
@@ -96,5 +117,9 @@ def test_what_is_refused():
         curvature.HessianVectorProduct(model, quadratic.DATA, quadratic.loss)([np.ones(6)])
     with pytest.raises(ValueError, match="count=6 is not possible; allowed: 1 to 5"):
         curvature.top_eigenvalues(model, quadratic.DATA, 6, quadratic.loss)
+    with pytest.raises(ValueError, match="count=2.5 is not possible"):
+        curvature.top_eigenvalues(model, quadratic.DATA, 2.5, quadratic.loss)
+    with pytest.raises(ValueError, match="tolerance=0 must be positive"):
+        curvature.top_eigenvalues(model, quadratic.DATA, 2, quadratic.loss, tolerance=0)
     with pytest.raises(ValueError, match="directions=0"):
         curvature.Curvature(quadratic.DATA, directions=0)
