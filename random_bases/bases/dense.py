@@ -123,12 +123,22 @@ class DenseBasis(Basis):
     def _scale(self, v: Tensor) -> Tensor:
         return v * np.float32(1.0 / np.sqrt(self.size))
 
+    def _keys(self, seed: Tensor, draw: Tensor) -> Callable:
+        """The key of a row step: one for all or, if directions have draws of their own, one for each row."""
+        if not draw.shape.rank:
+            key = self.trace_key(seed, draw)
+            return lambda step: key
+        draws = tf.pad(draw, [[0, self._row_steps * self._rows - self.dimensions]])
+        draws = tf.reshape(draws, [self._row_steps, self._rows, 1])
+        return lambda step: self.trace_key(seed, tf.gather(draws, step))
+
     def _drawer(self, data: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Callable:
         """The function (step, column, something of a tile's shape) -> the tile there, stored."""
-        key = self.trace_key(seed, draw)
+        key_of = self._keys(seed, draw)
         one = unknown_one(data)
 
         def tile_at(step, column, like):
+            key = key_of(step)
             direction, block = first + step * self._rows, column * self._columns
             return stored(
                 lambda index: self._layout.draw(key, direction, self._rows, block + index, self._columns),

@@ -131,10 +131,8 @@ class Exchange:
         # The number of rows of all coordinates, and of columns.
         self.shape = (1 if replicas == "shared" else workers, mine)
 
-    def step(
-        self, tensors: Sequence[Tensor], seed: int, draw: Tensor, workers
-    ) -> Tuple[Tensor, List[Tensor]]:
-        """Projects this worker's gradients, exchanges, and expands.
+    def project(self, tensors: Sequence[Tensor], seed: int, draw: Tensor, workers) -> Tensor:
+        """Projects this worker's gradients and exchanges the coordinates.
 
         Args:
           tensors: g_k / K.
@@ -142,21 +140,29 @@ class Exchange:
           workers: `Alone` or another with its `count`, `index`, `sum` and `gather`.
 
         Returns:
-          The coordinates of all workers, float32 `shape` (of this worker alone, [1, m], with
-          `exchange="updates"`), and what the inner optimizer gets.
+          The coordinates of all workers, float32 `shape`; of this worker alone, [1, m], with
+          `exchange="updates"`.
         """
         if self.replicas == "shared":
             (c,) = workers.sum([self.subspace.project(tensors, seed, draw)])
-            coordinates = c[tf.newaxis]
-            return coordinates, self.expand(coordinates, seed, draw)
+            return c[tf.newaxis]
         first, number = self._share(workers.index)
         c = self.subspace.project(tensors, seed, draw, first)
         if self.replicas == "split":
             c = tf.where(tf.range(c.shape[0]) < number, c * np.float32(workers.count), 0.0)
+        return c[tf.newaxis] if self.exchange == "updates" else workers.gather(c)
+
+    def update(self, coordinates: Tensor, seed: int, draw: Tensor, workers) -> List[Tensor]:
+        """What the inner optimizer gets, from what `project` returned."""
         if self.exchange == "updates":
-            return c[tf.newaxis], workers.sum(self.subspace.expand(c, seed, draw, first))
-        coordinates = workers.gather(c)
-        return coordinates, self.expand(coordinates, seed, draw)
+            first, _ = self._share(workers.index)
+            return workers.sum(self.subspace.expand(coordinates[0], seed, draw, first))
+        return self.expand(coordinates, seed, draw)
+
+    @property
+    def shapes(self) -> List[Tuple[int, ...]]:
+        """The variables' shapes."""
+        return self.subspace.shapes
 
     def expand(self, coordinates: Tensor, seed: int, draw: Tensor) -> List[Tensor]:
         """What the inner optimizer gets, from the coordinates of all workers, float32 `shape`."""

@@ -32,12 +32,25 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
         seed=None,
         replicas="shared",
         exchange="coordinates",
+        keep_fraction=1.0,
+        redraw_fraction=1.0,
+        memory_limit=None,
         name="random_bases_descent",
         **kwargs,
     ):
         refuse(kwargs)
         rule = RandomBasesRule(
-            dimensions, basis, compartments, allocation, redraw_every, seed, replicas, exchange
+            dimensions,
+            basis,
+            compartments,
+            allocation,
+            redraw_every,
+            seed,
+            replicas,
+            exchange,
+            keep_fraction,
+            redraw_fraction,
+            memory_limit,
         )
         inner_optimizer = resolve_inner(inner_optimizer, keras)
         object.__setattr__(self, "inner_optimizer", inner_optimizer)
@@ -135,6 +148,12 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
             indices = {_key(v): i for i, v in enumerate(var_list)}
             object.__setattr__(self, "_indices", indices)
         self.inner_optimizer._create_all_weights(var_list)
+        if self.rule.state is None and self.rule.state_spec is not None:
+            spec = self.rule.state_spec
+            spec["dtype"] = tf.dtypes.as_dtype(spec["dtype"])
+            self.rule.state = self.inner_optimizer.add_weight(trainable=False, **spec)
+            # add_weight leaves it to its caller to have it saved in .h5 files.
+            self.inner_optimizer._weights.append(self.rule.state)
 
     def _sketch(self, grads_and_vars, workers):
         every = [None] * len(self._indices)

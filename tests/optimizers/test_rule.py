@@ -224,6 +224,9 @@ def test_a_configuration_names_every_argument():
         "seed": 9,
         "replicas": "shared",
         "exchange": "coordinates",
+        "keep_fraction": 1.0,
+        "redraw_fraction": 1.0,
+        "memory_limit": None,
     }
 
 
