@@ -57,6 +57,28 @@ def explained_variance(path: Path, ratios: Dict[str, Sequence[float]], title: st
     figure.savefig(str(path), dpi=150)
 
 
+def averaging(path: Path, runs: Dict[str, Dict[str, Any]]) -> None:
+    """Validation accuracy of runs in a trajectory's subspace and of SGD, against the epochs behind them.
+
+    Args:
+      path: the file; its ending chooses the format.
+      runs: name -> `method`, `epochs` and `validation_accuracy`, as from `averaging_runs.compare`.
+    """
+    figure = Figure(figsize=(6.4, 4.2))
+    axes = figure.add_subplot()
+    for name, run in runs.items():
+        accuracy = 100 * np.array(run["validation_accuracy"])
+        axes.plot(run["epochs"], accuracy, "-" if run["method"] == "sgd" else "o-", markersize=4, label=name)
+    best = max(max(run["validation_accuracy"]) for run in runs.values())
+    axes.set_ylim(100 * best - 12, 100 * best + 1)
+    axes.set_xlabel("epochs of SGD and in the subspace")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(str(path), dpi=150)
+
+
 def intrinsic_dimension(
     path: Path,
     curve: Sequence[Point],
