@@ -188,8 +188,8 @@ class RandomBasesRule:
           gradients: one tensor, `IndexedSlices` or None for each variable. None counts as zero in
             the projection and stays None: that variable is not moved.
           updates: integer scalar, how many weight updates were made before.
-          workers: who takes part, as in `Exchange.step`; with several, `gradients` are divided by their
-            number.
+          workers: who takes part, as in `Exchange.step`; with several, `gradients` times their `share` are
+            divided by their number.
 
         Returns:
           A list of tensors of the gradients' shapes and dtypes, and None where there was None.
@@ -203,6 +203,8 @@ class RandomBasesRule:
                 f"RandomBasesDescent was built for {self.workers.workers} workers and called by one of "
                 f"{workers.count}; make model and optimizer in the scope of the strategy."
             )
+        if workers.share != 1.0:
+            tensors = [tensor * tf.cast(workers.share, tensor.dtype) for tensor in tensors]
         draw = self.draw(updates)
         if workers.count == 1 and self._record is None:
             # One pass over the directions can serve both.

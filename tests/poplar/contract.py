@@ -1,0 +1,67 @@
+"""What the contract says: signatures, enumerations, configuration options."""
+
+import ast
+import enum
+import inspect
+import json
+from pathlib import Path
+
+CONTRACT = json.loads(Path(__file__).with_name("contract.json").read_text(encoding="utf-8"))
+SYMBOLS = CONTRACT["symbols"]
+
+_KINDS = {
+    "pos_or_kw": inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    "vararg": inspect.Parameter.VAR_POSITIONAL,
+    "kwarg": inspect.Parameter.VAR_KEYWORD,
+    "kw_only": inspect.Parameter.KEYWORD_ONLY,
+}
+
+
+class Expression:
+    """A default that is no literal, as its source."""
+
+    def __init__(self, source):
+        self.source = source
+
+
+def literal(source):
+    try:
+        return ast.literal_eval(source)
+    except ValueError:
+        return Expression(source)
+
+
+def signature(name):
+    """The `inspect.Signature` of a function, method or class, without self."""
+    parameters = []
+    for parameter in SYMBOLS[name].get("parameters", ()):
+        default = inspect.Parameter.empty
+        if "default" in parameter:
+            default = literal(parameter["default"])
+        parameters.append(
+            inspect.Parameter(parameter["name"], _KINDS[parameter["kind"]], default=default)
+        )
+    return inspect.Signature(parameters)
+
+
+def arguments(name, given, named):
+    """The arguments of a call as the contract reads them; TypeError for any that it does not know."""
+    try:
+        bound = signature(name).bind(*given, **named)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from error
+    return bound.args, bound.kwargs
+
+
+def members(name):
+    """Names of the methods and properties of a class."""
+    return {key[len(name) + 1 :] for key in SYMBOLS if key.startswith(name + ".")}
+
+
+def enumerations():
+    """{dotted name: Enum} of those whose values are known."""
+    return {
+        name: enum.Enum(name.split(".")[-1], entry["member_values"])
+        for name, entry in SYMBOLS.items()
+        if entry["kind"] == "enum" and "member_values" in entry
+    }
