@@ -1,59 +1,22 @@
-"""A double of Graphcore's TensorFlow for Keras 2.6 on the CPU: `with installed(): ...`, nowhere else.
+"""A double of Graphcore's TensorFlow, `tensorflow.python.ipu`, for Keras 2.6 on the CPU: for tests only.
 
 Written from an API contract (contract.json) that was read off public sources: nothing of Graphcore's is in
 it, and it knows no more of the IPU than the contract and docs/ipu.md say. It is simple but truthful: programs
 are traced once and executed by each replica with its own variables, index and data, sums cross replicas,
 types and operations that the IPU lacks are refused, and so is every name, argument and option that the
 contract does not have.
+
+`with tests.poplar.double.installed(): ...` is the only way to it.
 """
 
-import contextlib
-import os
 import sys
-from typing import NamedTuple
-from unittest import mock
 
-from random_bases import ipu
-from random_bases.keras_api import keras
-from tests.poplar import keras_fit, random_ops, surface
-from tests.poplar.config import SYSTEM
+from random_bases.keras_api import GENERATION
 
+if "pytest" not in sys.modules:
+    raise ImportError("tests.poplar is for tests only: it is no IPU, and no faster than a CPU.")
 
-class Pod(NamedTuple):
-    """What poprun tells a process: all replicas, and which of the instances it is."""
+import pytest  # noqa: E402
 
-    replicas: int
-    instances: int = 1
-    index: int = 0
-
-    def set_ipu_config(self, config, ipus_per_replica=1):
-        config.auto_select_ipus = self.replicas // self.instances * ipus_per_replica
-        config.experimental.multi_replica_distribution.process_count = self.instances
-        config.experimental.multi_replica_distribution.process_index = self.index
-
-
-@contextlib.contextmanager
-def installed(pod=None, horovod=False, flags=""):
-    """`tensorflow.python.ipu` can be imported inside; nothing is left of it outside.
-
-    Args:
-      pod: a `Pod`: as under poprun. None: without popdist.
-      horovod: whether PopDistStrategy lies where SDK 2.6 has it.
-      flags: TF_POPLAR_FLAGS, e.g. "--use_ipu_model".
-    """
-    modules = surface.modules(pod)
-    if horovod:
-        modules = {name.replace("ipu.distributed", "ipu.horovod"): m for name, m in modules.items()}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.dict(sys.modules, modules))
-        stack.enter_context(mock.patch.dict(os.environ, {"TF_POPLAR_FLAGS": flags}))
-        for name, method in keras_fit.patches().items():
-            stack.enter_context(mock.patch.object(keras.Model, name, method, create=True))
-        for name, function in random_ops.patches().items():
-            stack.enter_context(mock.patch.object(random_ops.MODULE, name, function))
-        SYSTEM.pod = pod
-        stack.enter_context(mock.patch.dict(ipu._MADE, clear=True))
-        try:
-            yield
-        finally:
-            SYSTEM.reset()
+if GENERATION != "keras2.6":
+    pytest.skip("the double of the Poplar SDK's TensorFlow needs TensorFlow 2.6", allow_module_level=True)

@@ -11,9 +11,8 @@ SYMBOLS = CONTRACT["symbols"]
 
 _KINDS = {
     "pos_or_kw": inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    "vararg": inspect.Parameter.VAR_POSITIONAL,
-    "kwarg": inspect.Parameter.VAR_KEYWORD,
-    "kw_only": inspect.Parameter.KEYWORD_ONLY,
+    "var_positional": inspect.Parameter.VAR_POSITIONAL,
+    "var_keyword": inspect.Parameter.VAR_KEYWORD,
 }
 
 
@@ -51,11 +50,6 @@ def arguments(name, given, named):
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from error
     return bound.args, bound.kwargs
-
-
-def members(name):
-    """Names of the methods and properties of a class."""
-    return {key[len(name) + 1 :] for key in SYMBOLS if key.startswith(name + ".")}
 
 
 def enumerations():

@@ -30,21 +30,18 @@ def _get_key_counter(seed, name=None):
 
 
 def _draws(operation):
-    def draw(shape, key, counter, alg, dtype=tf.float32, name=None):
+    def draw(shape, key, counter, alg, **others):
         if _on_ipu():
-            if tf.dtypes.as_dtype(dtype) not in (tf.float32, tf.float16):
-                raise TypeError(f"The IPU draws no {tf.dtypes.as_dtype(dtype).name}.")
-            sizes = tf.get_static_value(shape)
-            mix = zlib.crc32(repr((operation.__name__, dtype, sizes.tolist())).encode())
+            mix = zlib.crc32(repr((operation.__name__, tf.get_static_value(shape).tolist())).encode())
             seed = tf.zeros_like(key) if running_on_ipu_model() else key
             key, counter = _seed_words(tf.bitwise.bitwise_xor(seed, np.uint32(mix).astype(np.int32)))
-        return operation(shape, key=key, counter=counter, alg=alg, dtype=dtype, name=name)
+        return operation(shape, key=key, counter=counter, alg=alg, **others)
 
     return draw
 
 
 def patches():
     """{name in MODULE: what takes its place}."""
-    names = ("stateless_random_normal_v2", "stateless_random_uniform_v2")
-    draws = {name: _draws(getattr(MODULE, name)) for name in names}
+    names = ("random_normal", "random_uniform", "random_uniform_int", "random_uniform_full_int")
+    draws = {f"stateless_{name}_v2": _draws(getattr(MODULE, f"stateless_{name}_v2")) for name in names}
     return {"stateless_random_get_key_counter": _get_key_counter, **draws}

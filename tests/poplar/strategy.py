@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 from tensorflow.python.distribute import one_device_strategy
-from tensorflow.python.eager import def_function
+from tensorflow.python.eager import def_function, function
 
 from tests.poplar import device_ops
 from tests.poplar.config import SYSTEM, get_num_of_ipus_in_device
@@ -64,20 +64,19 @@ class IPUStrategyV1(tf.distribute.Strategy):
         """fn(*args, **kwargs) on each replica, of arguments of its own; what each returns."""
         each = _with_iterators(each)
         if id(fn) not in self._programs:
-            # Not compiled by XLA, which knows no queues.
-            uncompiled = tf.function(fn.python_function, autograph=fn._autograph)
+            # Not compiled by XLA, which knows no queues; and traced once, whatever variables it makes.
+            uncompiled = function.defun(fn.python_function, autograph=fn._autograph)
             self._programs[id(fn)] = fn, uncompiled
-        program = self.trace(self._programs[id(fn)][1], *each[0])
         flat = [_tensors(arguments) for arguments in each]
-        for tensor in [*flat[0], *program.outputs]:
-            if tensor.dtype == tf.float64:
-                raise TypeError("float64 goes neither into IPUStrategy.run nor out of it.")
+        _refuse_float64(flat[0])
+        program = self.trace(self._programs[id(fn)][1], *each[0])
+        _refuse_float64(program.outputs)
         return self.double.run(program, flat)
 
-    def trace(self, function, args=(), kwargs=None):
+    def trace(self, fn, args=(), kwargs=None):
         """The concrete function, in the replica's context; what an IPU cannot compile is refused."""
         with self.scope(), one_device_strategy._OneDeviceReplicaContext(self):
-            program = function.get_concrete_function(*args, **(kwargs or {}))
+            program = fn.get_concrete_function(*args, **(kwargs or {}))
         found = device_ops.forbidden(program.graph, int64=True)
         if found:
             raise NotImplementedError(f"The IPU cannot compile: {sorted(found)}.")
@@ -96,6 +95,11 @@ class PopDistStrategy(IPUStrategyV1):
 
     def _in_sync(self):
         return SYSTEM.pod.replicas
+
+
+def _refuse_float64(tensors):
+    if any(tensor.dtype == tf.float64 for tensor in tensors):
+        raise TypeError("float64 goes neither into IPUStrategy.run nor out of it.")
 
 
 def _replicas():
