@@ -118,13 +118,18 @@ def replicas(strategy: tf.distribute.Strategy) -> int:
     """How many replicas run the programs of one of Graphcore's strategies, over all instances."""
     if _is_pod(strategy):
         return strategy.num_replicas_in_sync
+    options = _options_of(strategy)
+    if options.get("select_ipus"):
+        return options["replicas"]  # before it attaches, a device's number does not tell how many IPUs it has
     from tensorflow.python import ipu
 
-    made = [options for options, each in _MADE.values() if each is strategy]
-    of_each = made[0]["ipus_per_replica"] if made else 1
-    if made and made[0]["select_ipus"]:
-        return made[0]["replicas"]  # TensorFlow does not tell how many IPUs a device's number stands for
-    return ipu.utils.get_num_of_ipus_in_device(strategy.extended.worker_devices[0]) // of_each
+    number = ipu.utils.get_num_of_ipus_in_device(strategy.extended.worker_devices[0])
+    return number // ipus_per_replica(strategy)
+
+
+def ipus_per_replica(strategy: tf.distribute.Strategy) -> int:
+    """How many IPUs a replica of a strategy made here has; 1 for others."""
+    return _options_of(strategy).get("ipus_per_replica", 1)
 
 
 def instances(strategy: tf.distribute.Strategy) -> Tuple[int, int]:
@@ -194,7 +199,7 @@ def check_fit(
 
     strategy = model.distribute_strategy
     count = replicas(strategy) // instances(strategy)[1]
-    ipu_rules.check_model(model)
+    ipu_rules.check_model(model, ipus_per_replica(strategy))
     ipu_rules.check_batches(dataset)
     if steps_per_epoch is None:
         steps_per_epoch = ipu_rules.number_of_batches(dataset)
@@ -210,6 +215,10 @@ def call(strategy: tf.distribute.Strategy, function):
         return function()
     with strategy.scope():
         return strategy.run(tf.function(function, jit_compile=True, autograph=False))
+
+
+def _options_of(strategy: tf.distribute.Strategy) -> Dict[str, Any]:
+    return next((options for options, made in _MADE.values() if made is strategy), {})
 
 
 def _config(options: Dict[str, Any]):

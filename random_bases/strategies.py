@@ -39,7 +39,9 @@ def get(name: str, **options) -> tf.distribute.Strategy:
     from random_bases import ipu  # here, so that `python -m random_bases.ipu` runs what is not yet imported
 
     if options and name not in ("ipu", "ipu_pod"):
-        raise ValueError(f'strategy "{name}" has no options, got {sorted(options)}; only "ipu", "ipu_pod" have.')
+        raise ValueError(
+            f'strategy "{name}" has no options, got {sorted(options)}; only "ipu", "ipu_pod" have.'
+        )
     if name == "auto":
         name = _best(ipu)
         logging.getLogger("random_bases").info('strategy "auto" takes "%s"', name)

@@ -97,6 +97,11 @@ def count_workers() -> int:
     if on_ipu():
         from random_bases import ipu
 
+        if ipu.ipus_per_replica(strategy) > 1:
+            raise ValueError(
+                f"ipus_per_replica={ipu.ipus_per_replica(strategy)}: RandomBasesDescent needs the gradients "
+                "of all pipeline stages in one place; allowed: 1."
+            )
         return ipu.replicas(strategy)
     return strategy.num_replicas_in_sync
 

@@ -8,7 +8,7 @@ from unittest import mock
 
 from random_bases import ipu
 from random_bases.keras_api import keras
-from tests.poplar import keras_fit, random_ops, surface
+from tests.poplar import keras_fit, pipelines, random_ops, surface
 from tests.poplar.config import SYSTEM
 
 
@@ -44,6 +44,7 @@ def installed(pod=None, horovod=False, flags=""):
             stack.enter_context(mock.patch.object(keras.Model, name, method, create=True))
         for name, function in random_ops.patches().items():
             stack.enter_context(mock.patch.object(random_ops.MODULE, name, function))
+        stack.enter_context(pipelines.recorded())
         SYSTEM.pod = pod
         stack.enter_context(mock.patch.dict(ipu._MADE, clear=True))
         try:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from random_bases.experiments.datasets import without_autotuning
 from random_bases.keras_api import keras
+from tests.poplar import pipelines
 from tests.poplar.contract import CONTRACT, SYMBOLS, arguments
 from tests.poplar.strategy import IPUStrategyV1
 
@@ -59,12 +60,26 @@ def _option(name):
 
 
 _OPTIONS = {
-    name: _option(name) for name in ("set_replication_options", "set_gradient_accumulation_options")
+    name: _option(name)
+    for name in ("set_replication_options", "set_gradient_accumulation_options", "set_pipelining_options")
 }
+_OPTIONS["get_pipeline_stage_assignment"] = pipelines.get_pipeline_stage_assignment
+_OPTIONS["set_pipeline_stage_assignment"] = pipelines.set_pipeline_stage_assignment
 
 
 def _options(model):
     return getattr(model, "_double_options", {})
+
+
+def _accumulation(model):
+    """(micro batches of an update, how their gradients are reduced)."""
+    pipelined = pipelines.stages(model) > 0
+    name = "set_pipelining_options" if pipelined else "set_gradient_accumulation_options"
+    options = _options(model).get(name, {})
+    number = options.get("gradient_accumulation_steps_per_replica")
+    if pipelined and number is None:
+        raise ValueError("A pipelined model needs gradient_accumulation_steps_per_replica.")
+    return number or 1, options.get("gradient_accumulation_reduction_method", "sum")
 
 
 def fit(
@@ -75,8 +90,8 @@ def fit(
     for name in _REFUSED:
         if getattr(type(self), name) is not getattr(keras.Model, name):
             raise RuntimeError(f"Models on the IPU cannot override {name}: {type(self).__name__} does.")
-    accumulation = _options(self).get("set_gradient_accumulation_options", {})
-    accumulated = accumulation.get("gradient_accumulation_steps_per_replica") or 1
+    self.distribute_strategy.replicate(pipelines.ipus(self))
+    accumulated, reduction = _accumulation(self)
     batches, steps = _batches(self, x, y, batch_size, steps_per_epoch)
     per_execution = _per_execution(self, steps)
     if steps % accumulated or per_execution % accumulated:
@@ -84,7 +99,7 @@ def fit(
             f"steps_per_execution={per_execution} and {steps} steps must be divisible by "
             f"gradient_accumulation_steps_per_replica={accumulated}."
         )
-    step = _training_step(self, accumulated, accumulation.get("gradient_accumulation_reduction_method", "sum"))
+    step = _training_step(self, accumulated, reduction)
     program = _program(self, ("fit", per_execution, accumulated), step, per_execution // accumulated)
     callbacks = keras.callbacks.CallbackList(
         callbacks, add_history=True, model=self, epochs=epochs, steps=steps, verbose=0
@@ -97,7 +112,7 @@ def fit(
         callbacks.on_epoch_begin(epoch)
         for begin in range(0, steps, per_execution):
             callbacks.on_train_batch_begin(begin)
-            logs = _execute(self, program, iterator, per_execution)
+            logs = _execute(self, program, iterator, per_execution, accumulated)
             callbacks.on_train_batch_end(begin + per_execution - 1, logs)
         logs = dict(logs)
         if validation_data is not None and (epoch + 1) % validation_freq == 0:
@@ -127,7 +142,7 @@ def evaluate(
     self.reset_metrics()
     iterator, logs = iter(batches), {}
     for _ in range(0, steps, per_execution):
-        logs = _execute(self, program, iterator, per_execution)
+        logs = _execute(self, program, iterator, per_execution, accumulated=1)
     return logs if return_dict else list(logs.values())
 
 
@@ -210,12 +225,10 @@ def _program(model, key, step, repetitions):
     return programs[key]
 
 
-def _execute(model, program, iterator, steps):
+def _execute(model, program, iterator, steps, accumulated):
     """`steps` steps on each replica; the metrics of the last one, or their mean or sum."""
     strategy = model.distribute_strategy
     replicas = strategy.double.count
-    accumulated = _options(model).get("set_gradient_accumulation_options", {})
-    accumulated = accumulated.get("gradient_accumulation_steps_per_replica") or 1
     elements = [next(iterator) for _ in range(steps * replicas)]
     each = []
     for replica in range(replicas):

@@ -13,9 +13,8 @@ from tests.poplar.replicas import Replicas
 class IPUExtendedV1(one_device_strategy.OneDeviceExtended):
     """One replica as TensorFlow sees it, unless `in_sync` says otherwise; reductions cross replicas."""
 
-    def __init__(self, strategy, replicas, in_sync):
+    def __init__(self, strategy, in_sync):
         super().__init__(strategy, "/device:CPU:0")
-        self._replicas = replicas
         self._in_sync = in_sync
 
     @property
@@ -31,7 +30,7 @@ class IPUExtendedV1(one_device_strategy.OneDeviceExtended):
         if tf.executing_eagerly():
             raise RuntimeError("The double reduces over replicas inside programs only.")
         total = cross_replica_sum(value)
-        return total / self._replicas.count if reduce_op == tf.distribute.ReduceOp.MEAN else total
+        return total / _replicas().count if reduce_op == tf.distribute.ReduceOp.MEAN else total
 
 
 class IPUStrategyV1(tf.distribute.Strategy):
@@ -42,12 +41,20 @@ class IPUStrategyV1(tf.distribute.Strategy):
         _, named = arguments(self._name, given, named)
         if SYSTEM.config is None:
             raise RuntimeError("configure_ipu_system was not called before the strategy was made.")
-        self.double = self._make_replicas()
-        super().__init__(IPUExtendedV1(self, self.double, self._in_sync()))
+        self.double = self._make_replicas(1)
+        super().__init__(IPUExtendedV1(self, self._in_sync()))
+        self._ipus_per_replica = 1
         self._programs = {}
 
-    def _make_replicas(self):
-        return Replicas(get_num_of_ipus_in_device("/device:IPU:0"))
+    def _make_replicas(self, ipus_per_replica):
+        return Replicas(get_num_of_ipus_in_device("/device:IPU:0") // ipus_per_replica)
+
+    def replicate(self, ipus_per_replica):
+        """So many IPUs for a replica: the others are further replicas."""
+        if ipus_per_replica != self._ipus_per_replica:
+            self.double = self._make_replicas(ipus_per_replica)
+            self._ipus_per_replica = ipus_per_replica
+            self._programs = {}
 
     def _in_sync(self):
         return 1
@@ -87,7 +94,7 @@ class PopDistStrategy(IPUStrategyV1):
     __module__ = "tensorflow.python.ipu.distributed.popdist_strategy"
     _name = "tensorflow.python.ipu.distributed.popdist_strategy.PopDistStrategy"
 
-    def _make_replicas(self):
+    def _make_replicas(self, ipus_per_replica):
         pod = SYSTEM.pod
         if pod.instances != 1:
             raise NotImplementedError("The double runs the programs of one instance only.")
