@@ -6,6 +6,8 @@ import sys
 from typing import NamedTuple
 from unittest import mock
 
+import tensorflow as tf
+
 from random_bases import ipu
 from random_bases.keras_api import keras
 from tests.poplar import keras_fit, pipelines, random_ops, surface
@@ -45,9 +47,21 @@ def installed(pod=None, horovod=False, flags=""):
         for name, function in random_ops.patches().items():
             stack.enter_context(mock.patch.object(random_ops.MODULE, name, function))
         stack.enter_context(pipelines.recorded())
+        stack.enter_context(_not_optimized())
         SYSTEM.pod = pod
         stack.enter_context(mock.patch.dict(ipu._MADE, clear=True))
         try:
             yield
         finally:
             SYSTEM.reset()
+
+
+@contextlib.contextmanager
+def _not_optimized():
+    """Programs start in half the time; they run for a few steps only."""
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({**before, "disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({**before, "disable_meta_optimizer": False})

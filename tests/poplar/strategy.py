@@ -87,6 +87,7 @@ class IPUStrategyV1(tf.distribute.Strategy):
         found = device_ops.forbidden(program.graph, int64=True)
         if found:
             raise NotImplementedError(f"The IPU cannot compile: {sorted(found)}.")
+        self.program = program  # the last one, for tests to look at
         return program
 
 
