@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import random_bases as rb
 from random_bases import bases, ipu
-from random_bases.keras_api import keras
+from random_bases.keras_api import keras, set_random_seed
 from random_bases.optimizers.exchange import Exchange, current_workers
 from random_bases.optimizers.rule import RandomBasesRule
 from random_bases.subspace import Subspace
@@ -54,7 +54,8 @@ def _assert_draws_the_same(strategy, basis):
 
 
 @pytest.mark.parametrize(
-    "name", ["normal", *(pytest.param(name, marks=pytest.mark.slow) for name in ("uniform", "rademacher", "sparse"))]
+    "name",
+    ["normal", *(pytest.param(name, marks=pytest.mark.slow) for name in ("uniform", "rademacher", "sparse"))],
 )
 def test_native_samples_and_gradients_compile(strategy, name):
     basis = bases.get(name, N, DIMENSIONS, generator="native")
@@ -163,7 +164,9 @@ def test_on_the_ipu_model_the_counter_generator_takes_over_and_says_so(caplog):
 # --- Models -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("replicas", "pod"), [(2, False), pytest.param(2, True, marks=pytest.mark.slow)], ids=["2", "2 in a pod"])
+@pytest.mark.parametrize(
+    ("replicas", "pod"), [(2, False), pytest.param(2, True, marks=pytest.mark.slow)], ids=["2", "2 in a pod"]
+)
 def test_a_subspace_model_trains_as_on_the_cpu(replicas, pod):
     x = np.random.default_rng(0).normal(size=[16, 8]).astype(np.float32)
     y = x[:, :3]
@@ -176,7 +179,7 @@ def test_a_subspace_model_trains_as_on_the_cpu(replicas, pod):
                 keras.layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(seed=2)),
             ]
         )
-        sub = rb.SubspaceModel(model, dimensions=5, basis="hadamard", seed=0)
+        sub = rb.SubspaceModel(model, dimensions=5, basis="rademacher", seed=0)
         sub.compile(keras.optimizers.SGD(1.0, gradient_aggregator=ipu.mean_gradients), "mse")
         return sub
 
@@ -192,3 +195,42 @@ def test_a_subspace_model_trains_as_on_the_cpu(replicas, pod):
     np.testing.assert_allclose(there.coordinates.numpy(), here.coordinates.numpy(), atol=1e-5)
     for a, b in zip(trained, here.materialize().get_weights()):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "memory_budget", [2**27, pytest.param(0, marks=pytest.mark.slow)], ids=["together", "in place"]
+)
+@pytest.mark.parametrize("minibatch", ["shared", pytest.param("independent", marks=pytest.mark.slow)])
+def test_evolution_runs_as_on_the_cpu_in_programs_that_compile(minibatch, memory_budget):
+    x = np.random.default_rng(0).normal(size=[8, 4]).astype(np.float32)
+
+    def train():
+        set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        model.compile(loss="mse", metrics=["mae"])
+        nes = rb.NaturalEvolutionStrategies(
+            model, 4, sigma=0.1, learning_rate=0.1, basis="rademacher", minibatch=minibatch, fitness="raw",
+            memory_budget=memory_budget,
+        )  # fmt: skip
+        data = tf.data.Dataset.from_tensor_slices((x, x[:, :2])).batch(4, drop_remainder=True)
+        history = nes.fit(data, steps_per_epoch=2, verbose=0).history
+        return model.get_weights(), history
+
+    weights, history = train()
+    with installed():
+        strategy = rb.strategies.get("ipu")
+        with strategy.scope():
+            there, history_there = train()
+        assert device_ops.forbidden(strategy.program.graph, int64=True) == set()
+    for a, b in zip(weights, there):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert history_there == {name: pytest.approx(values, rel=1e-4) for name, values in history.items()}
+
+
+def test_evolution_on_several_replicas_is_refused():
+    with installed():
+        with rb.strategies.get("ipu", replicas=2).scope():
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+            model.compile(loss="mse")
+            with pytest.raises(ValueError, match="is on 2 replicas; allowed: 1"):
+                rb.NaturalEvolutionStrategies(model, 4, sigma=0.1, learning_rate=0.1)
