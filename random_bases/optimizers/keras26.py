@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
-from random_bases.optimizers.exchange import current_workers
+from random_bases.optimizers.exchange import count_workers, current_workers
 from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
 from random_bases.optimizers.wrapper import Wrapper
 
@@ -129,7 +129,7 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
 
     def _compute_gradients(self, loss, var_list, grad_loss=None, tape=None):
         grads_and_vars = self.inner_optimizer._compute_gradients(loss, var_list, grad_loss, tape)
-        workers = tf.distribute.get_strategy().num_replicas_in_sync
+        workers = count_workers()
         with tf.init_scope():  # which forgets the strategy
             # Here, as LossScaleOptimizer passes on only the variables that have a gradient.
             self._build([variable for _, variable in grads_and_vars], workers)
@@ -139,7 +139,7 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
         return self.inner_optimizer.get_gradients(loss, params)
 
     def _create_all_weights(self, var_list):
-        self._build(var_list, tf.distribute.get_strategy().num_replicas_in_sync)
+        self._build(var_list, count_workers())
 
     def _build(self, var_list, workers):
         if self._indices is None:

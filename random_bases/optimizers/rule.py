@@ -282,8 +282,8 @@ class RandomBasesRule:
           gradients: one tensor, `IndexedSlices` or None for each variable. None counts as zero in
             the projection and stays None: that variable is not moved.
           updates: integer scalar, how many weight updates were made before.
-          workers: who takes part, as in `Exchange.step`; with several, `gradients` are divided by their
-            number.
+          workers: who takes part, as in `Exchange.project`; with several, `gradients` times their `share` are
+            divided by their number.
 
         Returns:
           A list of tensors of the gradients' shapes and dtypes, and None where there was None.
@@ -297,6 +297,8 @@ class RandomBasesRule:
                 f"RandomBasesDescent was built for {self.workers.workers} workers and called by one of "
                 f"{workers.count}; make model and optimizer in the scope of the strategy."
             )
+        if workers.share != 1.0:
+            tensors = [tensor * tf.cast(workers.share, tensor.dtype) for tensor in tensors]
         coordinates, sketched = self._step(tensors, updates, workers)
         if self._record is not None:
             self._record(coordinates, updates)
