@@ -247,3 +247,24 @@ def test_a_subspace_model_cannot_be_pipelined(double):
     sub.set_pipeline_stage_assignment([(model, 0)])
     with pytest.raises(ValueError, match="SubspaceModel cannot train a model in pipeline stages"):
         ipu.check_fit(sub, _data(drop_remainder=True))
+
+
+# --- What else is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: rb.ReplayLog("never.log"), lambda: rb.callbacks.SwitchToInner(1, 0.1)]
+)
+def test_callbacks_that_need_the_stock_loop_are_refused_by_name(double, make):
+    callback = make()
+    callback.set_model(_model(optimizer=rb.RandomBasesDescent("sgd", dimensions=3, seed=0)))
+    with pytest.raises(ValueError, match=f"{type(callback).__name__}, which .* does not work on the IPU"):
+        callback.on_train_begin()
+
+
+def test_directions_shared_out_over_a_pod_are_refused():
+    from random_bases.averaging.sharding import share_out
+
+    with installed(pod=Pod(2)), rb.strategies.get("ipu_pod").scope():
+        with pytest.raises(ValueError, match="TrainableWeightAveraging .* does not work on the IPU"):
+            share_out(np.eye(4), np.eye(4, dtype=np.float32))

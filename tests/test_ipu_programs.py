@@ -46,6 +46,11 @@ def test_so_do_directions_in_parts_and_transforms_of_all_elements(strategy):
     _assert_draws_the_same(strategy, bases.get("hadamard", 16 * DIMENSIONS - 1, DIMENSIONS))
 
 
+def test_stored_directions_compile(strategy):
+    directions = np.random.default_rng(1).normal(size=[3, N]).astype(np.float32)
+    _assert_draws_the_same(strategy, bases.TrajectoryBasis(N, 3, directions))
+
+
 def _assert_draws_the_same(strategy, basis):
     v = np.random.default_rng(0).normal(size=basis.size).astype(np.float32)
     there = assert_compiles(strategy, lambda v: basis.sketch(v, 7, 2, 1), tf.constant(v))
