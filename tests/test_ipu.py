@@ -180,7 +180,8 @@ class ProjectedDense(keras.layers.Layer):
         super().__init__()
         self.shape = (inputs, units)
         self.theta0 = self.add_weight(name="theta0", shape=self.shape, trainable=False)
-        self.change = rb.layers.RandomProjection(inputs * units, dimensions, "rademacher", seed=seed)
+        basis = rb.bases.get("normal", inputs * units, dimensions, generator="native")
+        self.change = rb.layers.RandomProjection(inputs * units, dimensions, basis, seed=seed)
 
     def call(self, inputs):
         return tf.matmul(inputs, self.theta0 + tf.reshape(self.change(), self.shape))
