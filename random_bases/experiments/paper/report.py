@@ -1,0 +1,5 @@
+"""The page."""
+
+
+def write(directory, workdir):
+    """Placeholder."""
