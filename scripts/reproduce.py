@@ -3,11 +3,12 @@
 python scripts/reproduce.py [--preset=smoke|quick|paper] [--only=table1,figure3] [--jobs=N] \
     [--data_dir=DIRECTORY] [--workdir=runs/paper] [--results=DIRECTORY] [--list]
 
-`smoke` (default) takes minutes on handwritten digits, `quick` hours, `paper` has 100 epochs and 3 seeds. Shows
-what is done and what is left, runs that, and writes tables (Markdown, CSV), figures (PNG, SVG), their data
-(JSON) and the page, `report.html`. Killed at any moment and started again it goes on; what has finished
-is not run again, and the runs of a smaller preset are continued by a larger one. `--list` only shows the
-plan and writes what there is. Exit status: 0 all finished, 1 some runs failed or diverged, 2 refused.
+`smoke` (default) takes minutes on handwritten digits, `quick` hours, `paper` has 100 epochs and 3 seeds.
+Shows what is done and what is left, runs that, and writes tables (Markdown, CSV), figures (PNG, SVG), their
+data (JSON) and the page, `report.html`. Killed at any moment and started again it goes on; what has
+finished is not run again, and the runs of a smaller preset are continued by a larger one. `--list` only
+shows the plan and writes what there is. Exit status: 0 all finished, 1 some runs failed or diverged, 2
+refused.
 """
 
 import datetime
@@ -21,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is impor
 from absl import app, flags
 
 from random_bases.experiments import results
-from random_bases.experiments.paper import items, presets, report, runner, runs
+from random_bases.experiments.paper import items, presets, records, report, runner, runs
 
 _PRESET = flags.DEFINE_enum("preset", "smoke", list(presets.PRESETS), "How much is run.")
 _ONLY = flags.DEFINE_list("only", list(items.ITEMS), "Tables and figures.")
@@ -53,7 +54,8 @@ def main(argv):
         print(f"Refused: {error}", file=sys.stderr)
         return 2
     items.write(_ONLY.value, preset, workdir, directory / "paper")
-    report.write(directory, workdir)
+    records.write(workdir, directory / "paper")
+    report.write(directory)
     print(f"Tables and figures: {directory / 'paper'}\nPage: {directory / 'report.html'}")
     return 1 if failures or diverged(planned, workdir) else 0
 

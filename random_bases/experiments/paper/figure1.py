@@ -21,10 +21,10 @@ _EPOCHS = 10
 _EXAMPLES = 500
 _POINTS = 31
 _REACH = 1.5
-_START = (0.9, -0.9)  # where the arrows begin, in units of the directions
+_START = (-0.9, 1.1)  # where the arrows begin, in units of the directions
 _DIFFERENCE = 1e-2
-_ARROW = 0.9  # the length of the steepest descent's arrow on the plane
-_SEED = 4
+_ARROW = 0.6  # the length of the steepest descent's arrow on the plane
+_SEED = 0
 
 
 def plan(preset: Preset) -> List[runs.Run]:
@@ -95,9 +95,9 @@ def _gradient(model, two, pair) -> np.ndarray:
 
 
 def draw(found: Dict[str, Any], path: Path) -> None:
-    """Draws the surface and the arrows, which lie in its tangent plane; the path's ending chooses the format."""
+    """Draws the surface and the arrows in its tangent plane; the path's ending chooses the format."""
     figure = Figure(figsize=(7.2, 5.0))
-    axes = figure.add_axes([0.0, 0.0, 1.0, 1.0], projection="3d")
+    axes = figure.add_axes([0.04, 0.06, 0.92, 0.94], projection="3d")
     axes.computed_zorder = False  # arrows would vanish behind the surface
     first, second = np.meshgrid(found["axis"], found["axis"], indexing="ij")
     axes.plot_surface(first, second, np.array(found["loss"]), cmap="viridis", alpha=0.75, linewidth=0)
@@ -120,7 +120,7 @@ def draw(found: Dict[str, Any], path: Path) -> None:
     axes.set_xlabel("weight 1")
     axes.set_ylabel("weight 2")
     axes.set_zlabel("training loss")
-    axes.view_init(elev=32, azim=-50)
+    axes.view_init(elev=40, azim=-80)
     axes.legend(loc="upper left")
     figure.savefig(str(path), dpi=130)
 
@@ -129,8 +129,8 @@ def _draw_basis(axes, found: Dict[str, Any]) -> None:
     """The vertical plane over the line that the basis spans."""
     direction = np.array(found["descent_in_basis"])
     direction = direction / np.linalg.norm(direction)
-    ends = np.array(found["point"]) + np.outer([-0.5, 1.3], direction)
-    heights = np.array([0.0, 1.5 * found["loss_at_point"]])
+    ends = np.array(found["point"]) + np.outer([-0.4, 1.2], direction)
+    heights = np.array([0.0, 1.3 * found["loss_at_point"]])
     corners = [np.repeat(ends[:, i : i + 1], 2, axis=1) for i in range(2)]
     axes.plot_surface(*corners, np.tile(heights, (2, 1)), color="tab:red", alpha=0.2, linewidth=0, zorder=5)
 

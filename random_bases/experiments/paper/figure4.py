@@ -35,9 +35,7 @@ def series(network: Network) -> Dict[int, runs.Series]:
 def plan(preset: Preset) -> List[runs.Run]:
     """The runs that the figure needs."""
     return [
-        run
-        for each in series(preset.main).values()
-        for run in each.runs(preset.figure_epochs, preset.seeds)
+        run for each in series(preset.main).values() for run in each.runs(preset.figure_epochs, preset.seeds)
     ]
 
 
@@ -71,9 +69,7 @@ def _times(network: Network) -> Dict[str, List[float]]:
 def _cpu_milliseconds(network: Network, number: int, basis: str) -> float:
     gradient = [tf.ones([network.parameters])]
     subspace = Subspace([[network.parameters]], network.dimensions, basis, compartments=number)
-    return timing.cpu_milliseconds(
-        lambda step: subspace.sketch(gradient, 0, tf.constant(step))[1][0].numpy()
-    )
+    return timing.cpu_milliseconds(lambda step: subspace.sketch(gradient, 0, tf.constant(step))[1][0].numpy())
 
 
 def write(found: Dict[str, Any], directory: Path) -> None:

@@ -14,7 +14,7 @@ from random_bases.experiments.paper.presets import Network, Preset
 
 
 def series(network: Network) -> Dict[int, runs.Series]:
-    """d -> series."""
+    """Number of directions -> series."""
     every = {}
     for d in approximation.decades(network.parameters):
         rate = approximation.learning_rate(network.rates["sgd"], network.rates["rbd"], d, network.parameters)

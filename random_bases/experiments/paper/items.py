@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import List, Sequence
 
 from random_bases.experiments.paper import (
+    augmentation,
     figure1,
     figure2,
     figure3,
@@ -23,6 +24,7 @@ ITEMS = {
     "figure4": figure4,
     "figure5": figure5,
     "figure6": figure6,
+    "augmentation": augmentation,
 }
 
 

@@ -38,7 +38,12 @@ def line(
 
 
 def panel(
-    title: str, xlabel: str, ylabel: str, lines: List[Dict[str, Any]], xscale: str = "linear", yscale: str = "linear"
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    lines: List[Dict[str, Any]],
+    xscale: str = "linear",
+    yscale: str = "linear",
 ) -> Dict[str, Any]:
     """A panel: its axes and its lines, those without points left out; scales are "linear" or "log"."""
     return {

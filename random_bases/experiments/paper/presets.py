@@ -30,6 +30,7 @@ class Preset(NamedTuple):
       main: the network of Figures 4, 5 and 6.
       deep: the configuration of Figure 3.
       shared: the configurations of Figure 2.
+      augmented: networks that are trained without augmentation, too.
       seeds: runs of every series.
       table: configuration -> epochs of Table 1.
       deep_epochs, shared_epochs, figure_epochs: of Figure 3, Figure 2, and Figures 4 to 6.
@@ -40,6 +41,7 @@ class Preset(NamedTuple):
     main: Network
     deep: str
     shared: Tuple[str, ...]
+    augmented: Tuple[str, ...]
     seeds: int
     table: Dict[str, int]
     deep_epochs: int
@@ -58,6 +60,7 @@ PRESETS = {
         main=_FC_DIGITS,
         deep="resnet8_digits",
         shared=("fc_digits",),
+        augmented=("fc_digits",),
         seeds=1,
         table={"fc_digits": 10, "resnet8_digits": 2},
         deep_epochs=2,
@@ -70,6 +73,7 @@ PRESETS = {
         main=_FC_MNIST,
         deep="resnet8_cifar10",
         shared=("fc_mnist", "cnn_fmnist"),
+        augmented=("fc_mnist", "fc_fmnist", "cnn_mnist"),
         seeds=1,
         table={
             "fc_mnist": 20,
@@ -89,6 +93,7 @@ PRESETS = {
         main=_FC_MNIST,
         deep="resnet8_cifar10",
         shared=("fc_mnist", "cnn_fmnist"),
+        augmented=("fc_mnist", "fc_fmnist", "cnn_mnist"),
         seeds=3,
         table=dict.fromkeys(_PAPER, 100),
         deep_epochs=100,

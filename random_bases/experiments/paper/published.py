@@ -87,8 +87,8 @@ TARGET_ELSEWHERE = 2.0
 # What each figure shows in the paper.
 FIGURES = {
     "figure1": "A loss surface, the steepest descent at a point, and its part in a random plane.",
-    "figure2": "Shared out over 1, 8 and 16 workers the same directions reach the same accuracy in less time.",
-    "figure3": "RBD is better than FPD by 20.5 points and than NES by 39.6, at the same d = 500; SGD is best.",
+    "figure2": "Shared out over 1, 8 and 16 workers, directions reach the same accuracy in less time.",
+    "figure3": "RBD is better than FPD by 20.5 points and than NES by 39.6, at the same d; SGD is best.",
     "figure4": "More compartments, at a constant number of directions: more accurate and faster.",
     "figure5": "Gaussian directions are more accurate than Uniform[-1, 1] ones and Bernoulli ones.",
     "figure6": "Not in the paper: d up to D was computationally prohibitive.",
@@ -118,7 +118,11 @@ DIFFERENCES: Tuple[Tuple[str, str, str], ...] = (
         "the 2020 code divides directions by sqrt(D) in the update, but not in the perturbation",
         "the same (update_scale='paper')",
     ),
-    ("random numbers", "the 2020 code's seeds collide across steps and workers", "no two directions share one"),
+    (
+        "random numbers",
+        "the 2020 code's seeds collide across steps and workers",
+        "no two directions share one",
+    ),
     ("machine", "Graphcore IPU, and CPU", "one core of a CPU"),
 )
 

@@ -56,7 +56,7 @@ def merged(planned: Sequence[runs.Run]) -> List[runs.Run]:
     """Each series and seed once, with the most epochs that anybody wants, in the order of first mention."""
     most: Dict[Any, runs.Run] = {}
     for run in planned:
-        key = (run.series, run.seed)
+        key = run.directory(Path())
         if key not in most or most[key].epochs < run.epochs:
             most[key] = run
     return list(most.values())
@@ -68,7 +68,7 @@ def left(planned: Sequence[runs.Run], workdir: Path) -> List[runs.Run]:
 
 
 class _Process:
-    """A run's process, and the lock that it holds; None of them if another process holds it."""
+    """A run's process, which holds the run's lock; BlockingIOError if another one does."""
 
     def __init__(self, run: runs.Run, workdir: Path, data_dir: str, core: Optional[int]):
         self.run = run
@@ -78,7 +78,7 @@ class _Process:
         self.log = directory / "log.txt"
         arguments = command(run, workdir, data_dir)
         with (directory / "lock").open("w") as lock, self.log.open("a") as log:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: another process holds it
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             log.write(f"$ {' '.join(map(shlex.quote, arguments))}\n")
             log.flush()
             self.process = subprocess.Popen(
@@ -118,7 +118,7 @@ def run_all(
     jobs: int,
     seconds: Callable[[runs.Run], float],
 ) -> List[Failure]:
-    """Runs what is left of a plan, and shows how far it is.
+    """Runs what is left of a plan, the shortest first, and shows how far it is.
 
     Args:
       planned: runs.
@@ -136,7 +136,7 @@ def run_all(
     cores = _cores()
     if not 1 <= jobs <= max(len(cores), 1):
         raise ValueError(f"jobs={jobs} is not possible; allowed: 1 to {len(cores)}, the number of cores.")
-    waiting: Deque[runs.Run] = deque(left(planned, workdir))
+    waiting: Deque[runs.Run] = deque(sorted(left(planned, workdir), key=seconds))
     every = merged(planned)
     free = deque(cores[:jobs])
     running: List[_Process] = []
@@ -145,7 +145,7 @@ def run_all(
     bar = tqdm(
         total=round(total),
         initial=round(_done_seconds(every, workdir, seconds)),
-        bar_format="{percentage:3.0f}%|{bar:20}| {elapsed} elapsed, about {remaining} left {postfix}",
+        bar_format="{percentage:3.0f}%|{bar:20}| {elapsed} elapsed, about {remaining} left{postfix}",
     )
     try:
         while waiting or running:
@@ -193,9 +193,7 @@ def _with_epochs(run: runs.Run, workdir: Path) -> str:
 
 def _done_seconds(every, workdir: Path, seconds) -> float:
     states = [(run, runs.state(run, workdir)) for run in every]
-    parts = [
-        1.0 if state.status != "left" else min(state.epochs / run.epochs, 1.0) for run, state in states
-    ]
+    parts = [1.0 if state.status != "left" else min(state.epochs / run.epochs, 1.0) for run, state in states]
     return sum(part * seconds(run) for part, (run, _) in zip(parts, states))
 
 

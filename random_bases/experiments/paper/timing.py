@@ -13,7 +13,7 @@ _WARM_UP = 2  # the first one compiles
 
 
 def cpu_milliseconds(step: Callable[[int], Any]) -> float:
-    """The median CPU time of `step(0)`, `step(1)`, ..., all threads together, after two that are not measured."""
+    """The median CPU time, all threads together, of `step(2)`, `step(3)`, ...; two before warm up."""
     times = []
     for number in range(_WARM_UP + _STEPS):
         begin = time.process_time()
