@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 _DASH = {"line": "solid", "dashed": "dash", "points": "solid"}
-_CONFIG = {"responsive": True, "displaylogo": False}
+_CONFIG = {"responsive": True, "displayModeBar": False}
 _MARGIN = {"l": 60, "r": 15, "t": 45, "b": 50}
 
 

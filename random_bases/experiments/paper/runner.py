@@ -88,7 +88,7 @@ class _Process:
                 stderr=subprocess.STDOUT,
                 pass_fds=[lock.fileno()],  # so that the lock lives as long as the process
                 preexec_fn=self._settle,
-                env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                env=_environment(run),
             )
 
     def _settle(self) -> None:
@@ -102,6 +102,14 @@ class _Process:
 
     def failure(self) -> Failure:
         return Failure(self.run, self.log.read_text(errors="replace").strip().splitlines()[-1])
+
+
+def _environment(run: runs.Run) -> Dict[str, str]:
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    if run.series.workers > 1:
+        # Keras 3 cannot evaluate a batch that does not divide by the replicas.
+        environment["TF_USE_LEGACY_KERAS"] = "1"
+    return environment
 
 
 def _cores() -> List[Optional[int]]:
