@@ -317,12 +317,14 @@ def _train(
     if verbose == "run":
         callbacks.append(_RunProgress(updates))
     report = _describe(config, model, float(updates))
-    batches = datasets.training_batches(
-        data.train,
-        config.batch_size,
-        seed=config.seed,
-        start_step=int(epoch * updates) * batches_per_update,
-        augment=config.augment,
+    batches = datasets.without_autotuning(
+        datasets.training_batches(
+            data.train,
+            config.batch_size,
+            seed=config.seed,
+            start_step=int(epoch * updates) * batches_per_update,
+            augment=config.augment,
+        )
     )
     try:
         trainer.fit(
