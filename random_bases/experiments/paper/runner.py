@@ -144,15 +144,15 @@ def run_all(
     cores = _cores()
     if not 1 <= jobs <= max(len(cores), 1):
         raise ValueError(f"jobs={jobs} is not possible; allowed: 1 to {len(cores)}, the number of cores.")
-    waiting: Deque[runs.Run] = deque(sorted(left(planned, workdir), key=seconds))
-    every = merged(planned)
+    # Once: what is measured under way would change them, and the bar would jump.
+    expected = {run: seconds(run) for run in merged(planned)}
+    waiting: Deque[runs.Run] = deque(sorted(left(planned, workdir), key=expected.__getitem__))
     free = deque(cores[:jobs])
     running: List[_Process] = []
     failures: List[Failure] = []
-    total = sum(seconds(run) for run in every)
     bar = tqdm(
-        total=round(total),
-        initial=round(_done_seconds(every, workdir, seconds)),
+        total=round(sum(expected.values())),
+        initial=round(_done_seconds(expected, workdir)),
         bar_format="{percentage:3.0f}%|{bar:20}| {elapsed} elapsed, about {remaining} left{postfix}",
     )
     try:
@@ -166,7 +166,7 @@ def run_all(
                 else:
                     bar.write(f"done   {_label(process.run)}")
             _start(waiting, running, free, workdir, data_dir)
-            bar.n = min(round(_done_seconds(every, workdir, seconds)), bar.total)
+            bar.n = round(_done_seconds(expected, workdir))
             bar.set_postfix_str(", ".join(_with_epochs(each.run, workdir) for each in running))
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     finally:
@@ -199,10 +199,12 @@ def _with_epochs(run: runs.Run, workdir: Path) -> str:
     return f"{_label(run)} {runs.state(run, workdir).epochs}/{run.epochs}"
 
 
-def _done_seconds(every, workdir: Path, seconds) -> float:
-    states = [(run, runs.state(run, workdir)) for run in every]
-    parts = [1.0 if state.status != "left" else min(state.epochs / run.epochs, 1.0) for run, state in states]
-    return sum(part * seconds(run) for part, (run, _) in zip(parts, states))
+def _done_seconds(expected: Dict[runs.Run, float], workdir: Path) -> float:
+    done = 0.0
+    for run, seconds in expected.items():
+        state = runs.state(run, workdir)
+        done += seconds if state.status != "left" else seconds * min(state.epochs / run.epochs, 1.0)
+    return done
 
 
 def estimate(run: runs.Run, workdir: Path) -> float:
