@@ -87,6 +87,7 @@ class ReplayLog(keras.callbacks.Callback):
         with strategy.scope():
             if optimizer.rule.subspace is None:
                 keras_api.build_optimizer(optimizer, model.trainable_variables)
+            optimizer.rule.record(self._keep)
             shape = optimizer.rule.workers.shape
             self._capacity = keras_api.steps_per_execution_of(model)
             # The last steps' learning rates and coordinates, each replica its own: nothing travels.
@@ -97,7 +98,6 @@ class ReplayLog(keras.callbacks.Callback):
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
         self._scheduled = isinstance(_inner_config(optimizer)["learning_rate"], dict)
-        optimizer.rule.record(self._keep)
         model.make_train_function(force=True)  # an earlier `fit` has traced it without
         self._writes = strategies.is_chief(strategy)
         self._steps = int(optimizer.iterations)

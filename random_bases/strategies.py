@@ -1,38 +1,49 @@
 """Where training runs: `tf.distribute` strategies by name."""
 
 import functools
+import inspect
 import logging
 import os
 
 import tensorflow as tf
 
 from random_bases.keras_api import GENERATION
+from random_bases.sampling.target import is_of_ipus
 
-NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker")
+NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "ipu", "ipu_pod")
 
 
-def get(name: str) -> tf.distribute.Strategy:
+def get(name: str, **options) -> tf.distribute.Strategy:
     """Returns a strategy; build and compile models in its `scope()`.
 
     Args:
       name: "cpu": TensorFlow's default strategy, one replica; "gpu": this machine's GPUs, a replica each;
-        "auto": "gpu" if there are GPUs, else "cpu", and logs which; "mirrored": a replica for each GPU or,
-        without GPUs, for each logical CPU device of TensorFlow; "multi_worker": a replica for each device
-        of each of several processes, which TF_CONFIG or, without it, Slurm's variables name.
+        "ipu": this machine's IPUs; "ipu_pod": those of all instances that poprun has started; "auto": "ipu"
+        if TensorFlow is the Poplar SDK's, else "gpu" if there are GPUs, else "cpu", and logs which;
+        "mirrored": a replica for each GPU or, without GPUs, for each logical CPU device of TensorFlow;
+        "multi_worker": a replica for each device of each of several processes, which TF_CONFIG or, without
+        it, Slurm's variables name.
+      **options: of "ipu" and "ipu_pod" only: see `random_bases.ipu.strategy` and `pod_strategy`.
 
     Returns:
       The strategy. A process has one of a kind: asking again returns the same.
 
     Raises:
-      ValueError: for an unknown name.
+      ValueError: for an unknown name or option.
       RuntimeError: where that strategy cannot work, saying what it needs.
 
     Example:
     >>> with rb.strategies.get("auto").scope():
     ...     model.compile(rb.RandomBasesDescent("sgd", dimensions=250), loss="mse")
     """
+    from random_bases import ipu  # here, so that `python -m random_bases.ipu` runs what is not yet imported
+
+    if options and name not in ("ipu", "ipu_pod"):
+        raise ValueError(
+            f'strategy "{name}" has no options, got {sorted(options)}; only "ipu", "ipu_pod" have.'
+        )
     if name == "auto":
-        name = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+        name = _best(ipu)
         logging.getLogger("random_bases").info('strategy "auto" takes "%s"', name)
     if name == "cpu":
         return tf.distribute.get_strategy()
@@ -46,6 +57,9 @@ def get(name: str) -> tf.distribute.Strategy:
         return _mirrored(tuple(device.name for device in devices))
     if name == "multi_worker":
         return _multi_worker()
+    if name in ("ipu", "ipu_pod"):
+        make = ipu.strategy if name == "ipu" else ipu.pod_strategy
+        return make(**_known(name, make, options))
     raise ValueError(f"strategy={name!r} is unknown; allowed: {NAMES}.")
 
 
@@ -57,6 +71,27 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if "chief" in resolver.cluster_spec().jobs:
         return resolver.task_type == "chief"
     return resolver.task_type == "worker" and resolver.task_id == 0
+
+
+def replicas(strategy: tf.distribute.Strategy) -> int:
+    """How many replicas a strategy has, over all processes: on the IPU `tf.distribute` does not see them."""
+    from random_bases import ipu
+
+    return ipu.replicas(strategy) if is_of_ipus(strategy) else strategy.num_replicas_in_sync
+
+
+def _best(ipu) -> str:
+    if ipu.installed():
+        return "ipu"
+    return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+
+
+def _known(name, make, options):
+    unknown = sorted(set(options) - set(inspect.signature(make).parameters))
+    if unknown:
+        allowed = tuple(inspect.signature(make).parameters)
+        raise ValueError(f'strategy "{name}" has no options {unknown}; allowed: {allowed}.')
+    return options
 
 
 # A second one in a process aborts in its collectives (TensorFlow 2.21).

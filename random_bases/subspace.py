@@ -25,16 +25,16 @@ class _Group:
         self.basis = basis
         self.members: List[int] = []
 
-    def map(self, method: str, parts: List[Tensor], keys: Sequence[Tensor], firsts: List[Tensor]):
+    def map(self, method: str, parts: List[Tensor], seed: Tensor, draws: List[Tensor], firsts: List[Tensor]):
         """The basis's `method` of each member; a device-side loop if there are several."""
         traced = getattr(self.basis, method)
         if len(parts) == 1:
-            result = traced(parts[0], *keys, firsts[0])
+            result = traced(parts[0], seed, draws[0], firsts[0])
             return tf.nest.map_structure(lambda tensor: tensor[tf.newaxis], result)
         signature = tf.TensorSpec(None)
         return tf.map_fn(
-            lambda member: traced(member[0], *keys, member[1]),
-            (tf.stack(parts), tf.stack(firsts)),
+            lambda member: traced(member[0], seed, *member[1:]),
+            (tf.stack(parts), tf.stack(draws), tf.stack(firsts)),
             fn_output_signature=(signature, signature) if method == "trace_sketch" else signature,
             parallel_iterations=1,
         )
@@ -102,7 +102,8 @@ class Subspace:
         Args:
           tensors: floating-point tensors of the variables' shapes.
           seed: an int or int32 [2].
-          draw: int32 scalar, the number of the redraw.
+          draw: int32, the number of the redraw; if the subspace is `entrywise`, also one for each
+            direction, [d].
           first: int32 scalar, the number of the subspace's first direction among those of a run: workers
             whose directions must differ number them one after the other.
 
@@ -203,7 +204,17 @@ class Subspace:
     def _run(self, method: Callable, values: List[Tensor], seed: Seed, draw, first):
         # One program for all compartments.
         program = self._programs.setdefault(method.__name__, compiled(method))
-        return program(values, as_seed(seed), int32_scalar("draw", draw), int32_scalar("first", first))
+        return program(values, as_seed(seed), self._checked_draw(draw), int32_scalar("first", first))
+
+    def _checked_draw(self, draw) -> Tensor:
+        if not tf.is_tensor(draw) or draw.shape.rank == 0:
+            return int32_scalar("draw", draw)
+        if draw.dtype != tf.int32 or draw.shape != (self.dimensions,) or not self.entrywise:
+            raise ValueError(
+                f"draw has dtype {draw.dtype.name} and shape {tuple(draw.shape)}; allowed: an integer scalar "
+                f"or, with bases of independent entries, int32 of shape ({self.dimensions},)."
+            )
+        return draw
 
     def _checked(self, tensors: Sequence[Tensor]) -> List[Tensor]:
         if len(tensors) != len(self.shapes):
@@ -249,14 +260,19 @@ class Subspace:
 
     def _map(self, method: str, parts: List[Tensor], address: Sequence[Tensor]) -> list:
         """method(part, seed, draw, number of its first direction) of each compartment's basis."""
-        *keys, first = address
+        seed, draw, first = address
         offsets = np.concatenate([[0], np.cumsum(self.compartment_dimensions)])
+        if draw.shape.rank:
+            draws = tf.split(draw, list(self.compartment_dimensions))
+        else:
+            draws = [draw] * len(parts)
         results = [None] * len(parts)
         for group in self._groups.values():
             mapped = group.map(
                 method,
                 [parts[i] for i in group.members],
-                keys,
+                seed,
+                [draws[i] for i in group.members],
                 [first + tf.constant(offsets[i], tf.int32) for i in group.members],
             )
             for position, i in enumerate(group.members):

@@ -5,10 +5,12 @@ python scripts/trajectory.py record --config=configs/trajectory_cnn_fmnist.py --
 python scripts/trajectory.py inspect --workdir=runs/sgd
 python scripts/trajectory.py train --config=configs/trajectory_cnn_fmnist.py --config.method=twa \
     --trajectory=runs/sgd/trajectory --workdir=runs/twa
+python scripts/trajectory.py compare --workdir=runs
 
 `record` trains by the configuration's SGD and keeps the weights in `workdir/trajectory`; `train` is
 scripts/train.py on them. Both go on where they were when killed and started again. `inspect` prints the
-part of the variance that principal components explain and draws it in `workdir/explained_variance.png`.
+part of the variance that principal components explain and draws it in `workdir/explained_variance.png`;
+`compare` prints and draws the accuracy of the runs in `workdir` against the epochs behind them.
 Exit status: 0 finished, 1 diverged, 2 refused.
 """
 
@@ -24,9 +26,9 @@ from ml_collections import config_flags
 
 from random_bases.experiments import averaging_runs, results, training
 
-_COMMANDS = ("record", "inspect", "train")
+_COMMANDS = ("record", "inspect", "train", "compare")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file, of record and train.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; compare: that of several runs.")
 _TRAJECTORY = flags.DEFINE_string("trajectory", None, "Recorded weights; inspect: else workdir/trajectory.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory with <dataset>.npz; else keras.datasets.")
 _VERBOSE = flags.DEFINE_enum("verbose", "1", ["0", "1", "2"], "As in keras.Model.fit.")
@@ -43,6 +45,22 @@ def _inspect():
         )
     )
     print(f"Figure: {figure}")
+
+
+def _compare():
+    rows = [
+        {
+            "run": name,
+            "method": run["method"].upper(),
+            "epochs": f"{run['epochs'][-1]:.1f}",
+            "trained dimensions": f"{run['trained_dimensions']:,}",
+            "validation": f"{run['validation_accuracy'][-1]:.2%}",
+            "test": f"{run['test_accuracy']:.2%}",
+        }
+        for name, run in averaging_runs.compare(_WORKDIR.value).items()
+    ]
+    print(results.format_table(rows))
+    print(f"Figure: {_WORKDIR.value}/comparison.png")
 
 
 def _run(command):
@@ -69,7 +87,12 @@ def main(argv):
         raise app.UsageError(f"one command of {_COMMANDS} is needed, not {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # checkpoints are no news
     try:
-        _inspect() if argv[1] == "inspect" else _run(argv[1])
+        if argv[1] == "inspect":
+            _inspect()
+        elif argv[1] == "compare":
+            _compare()
+        else:
+            _run(argv[1])
     except training.DivergedError as error:
         print(error, file=sys.stderr)
         return 1

@@ -59,16 +59,18 @@ def test_configs_are_valid_and_say_how_they_are_run(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for method in module.get_config().learning_rates:
+    config = module.get_config()
+    shape = {"cifar10": (32, 32, 3), "digits": (8, 8, 1)}.get(config.dataset, (28, 28, 1))
+    model = networks.get(config.network, shape)
+    size = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    for method in config.learning_rates:
         config = module.get_config()
         config.method = method
         training.check_config(config)
-        training.build_optimizer(config)
-    shape = {"cifar10": (32, 32, 3), "digits": (8, 8, 1)}.get(config.dataset, (28, 28, 1))
-    model = networks.get(config.network, shape)
+        training.build_optimizer(config, size)
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert f"--config=configs/{path.name}" in docstring
-    assert f"D = {sum(int(np.prod(v.shape)) for v in model.trainable_variables):,}" in docstring
+    assert f"D = {size:,}" in docstring
 
 
 def test_every_method_has_a_configuration():

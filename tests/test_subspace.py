@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from random_bases import Subspace, bases
 from random_bases.bases import DenseBasis, HadamardBasis
 from random_bases.compartments import allocate, split
+from random_bases.sampling.seeds import as_seed
 from tests.dense_reference import dense, eagerly
 
 # Two layers whose variables are interleaved, a scalar, and equal sizes among them: 48 parameters.
@@ -329,3 +330,36 @@ def test_a_value_that_is_not_floating_point_is_refused(eager):
 def test_a_seed_that_is_none_is_refused(eager):
     with pytest.raises(TypeError, match="seed"):
         Subspace(SHAPES, 8).project(tensors(), None)
+
+
+@pytest.mark.parametrize("compartments", COMPARTMENTS.values(), ids=list(COMPARTMENTS))
+def test_single_directions_are_columns_of_p(compartments):
+    dimensions, draws = 13, [DRAW, DRAW + 1, DRAW, 0]
+    subspace = Subspace(SHAPES, dimensions, "normal", compartments, "proportional", PATHS)
+    indices = [0, 12, 5, 5]
+    with eagerly():
+        found = subspace.trace_directions(tf.constant(indices), as_seed(SEED), tf.constant(draws))
+    assert [tuple(tensor.shape) for tensor in found] == [(4, *shape) for shape in SHAPES]
+    columns = np.concatenate([tf.reshape(tensor, [4, -1]).numpy() for tensor in found], axis=1)
+    for column, index, draw in zip(columns, indices, draws):
+        expected = matrix_of(compartments, dimensions, "proportional", draw=draw)[:, index]
+        np.testing.assert_allclose(column, expected, atol=1e-6)
+
+
+def test_single_directions_of_a_basis_drawn_as_a_whole():
+    subspace = Subspace(SHAPES, 5, "hadamard")
+    assert not subspace.entrywise
+    with eagerly():
+        found = subspace.trace_directions(tf.constant([4, 1]), as_seed(SEED), tf.constant([2, 3]))
+        for row, (index, draw) in enumerate([(4, 2), (1, 3)]):
+            column = subspace.expand(tf.one_hot(index, 5), SEED, draw)
+            for tensor, expected in zip(found, column):
+                np.testing.assert_allclose(tensor[row], expected, atol=1e-6)
+
+
+def test_entries_from_anywhere():
+    subspace = Subspace(SHAPES, 5, "rademacher", [20, 8, 20])
+    where = tf.constant([4, 0]), as_seed(SEED), tf.constant([2, 3])
+    with eagerly():
+        whole = subspace.trace_entries(*where, 0, TOTAL)
+        np.testing.assert_array_equal(subspace.trace_entries(*where, tf.constant(17), 9), whole[:, 17:26])

@@ -3,11 +3,13 @@
 Direction i is P's column i. Columns have unit length in expectation: E[P P^T] = (d / n) I.
 """
 
+import functools
 from typing import Any, Callable, Dict, Sequence, Tuple
 
 import tensorflow as tf
 
 from random_bases.sampling.seeds import Seed, as_seed
+from random_bases.sampling.target import in_ipu_program
 
 Tensor = tf.Tensor
 
@@ -158,8 +160,16 @@ def compiled(function: Callable) -> Callable:
 
     Uncompiled, every sample would reach memory, and a run that was once compiled and once not would
     not continue bit for bit. Its arguments must be tensors: an int would give a program for each value.
+    A program for the IPU, which is compiled as a whole in any case, gets it as a part.
     """
-    return tf.function(function, jit_compile=True, autograph=False)
+    program = tf.function(function, jit_compile=True, autograph=False)
+
+    @functools.wraps(function)
+    def call(*arguments):
+        return function(*arguments) if in_ipu_program() else program(*arguments)
+
+    call.program = program
+    return call
 
 
 def linear_map(function: Callable, adjoint: Callable, values: Sequence[Tensor], address: Sequence[Tensor]):

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import layout, stored, unknown_one
-from random_bases.sampling import counter, derive_key, get_distribution
+from random_bases.sampling import counter, derive_key, get_distribution, get_generator
 from random_bases.sampling.seeds import SAMPLES
+from random_bases.sampling.target import generator_at_hand
 
 Tensor = tf.Tensor
 Tensors = Tuple[Tensor, ...]
@@ -55,13 +56,12 @@ class DenseBasis(Basis):
     ):
         super().__init__(size, dimensions)
         self.distribution = get_distribution(distribution, **options)
+        get_generator(generator)
         self.generator = generator
-        self._layout = layout(self.distribution, generator)
         if isinstance(tile, bool) or not isinstance(tile, int) or tile < 64:
             raise ValueError(f"tile={tile!r} must be an int, at least 64.")
         self.tile = tile
         self._options = options
-        self._plan()
 
     def get_config(self) -> Dict[str, Any]:
         config = super().get_config()
@@ -73,23 +73,9 @@ class DenseBasis(Basis):
         )
         return config
 
-    def _plan(self) -> None:
-        """Chooses the tiles: `_row_steps` x `_column_steps` tiles of `_rows` x `_columns` blocks."""
-        block = self._layout.block
-        blocks = -(-self.size // block)
-        self._column_steps = -(-blocks * block // self.tile)
-        self._columns = -(-blocks // self._column_steps)
-        if self._columns > 64:
-            self._columns += -self._columns % 8  # whole vectors
-        row_bytes = self._columns * self._layout.block_bytes
-        most = min(self.dimensions, self._layout.most_rows, max(1, _CACHED_BYTES // row_bytes))
-        self._rows = min(range(1, most + 1), key=lambda rows: self._cost(rows, row_bytes))
-        self._row_steps = -(-self.dimensions // self._rows)
-
-    def _cost(self, rows: int, row_bytes: int) -> int:
-        """The bytes of all tiles of `rows` rows (compilers share them out by rows), and of their steps."""
-        even = rows + rows % 2 if rows > 1 else 1
-        return -(-self.dimensions // rows) * (even * row_bytes + _STEP_BYTES)
+    def _tiling(self) -> "_Tiling":
+        """How the device at hand takes the samples: the same ones, in other tiles."""
+        return _Tiling(self, layout(self.distribution, generator_at_hand(self.generator)))
 
     @property
     def entrywise(self) -> bool:
@@ -100,6 +86,44 @@ class DenseBasis(Basis):
 
     def trace_entries(self, key: Tensor, direction: Tensor, elements: Tensor) -> Tensor:
         return counter.entries(self.distribution, key, direction, elements)
+
+    def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
+        return self._tiling().project(v, self.trace_key(seed, draw), first)
+
+    def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
+        return self._tiling().expand(c, self.trace_key(seed, draw), first)
+
+    def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
+        return self._tiling().sketch(v, self.trace_key(seed, draw), first)
+
+
+class _Tiling:
+    """The tiles of a `DenseBasis`: `_row_steps` x `_column_steps` of `_rows` x `_columns` blocks.
+
+    Args:
+      basis: the basis.
+      layout: how a tile is held.
+    """
+
+    def __init__(self, basis: DenseBasis, layout):
+        self.size = basis.size
+        self.dimensions = basis.dimensions
+        self._layout = layout
+        block = layout.block
+        blocks = -(-self.size // block)
+        self._column_steps = -(-blocks * block // basis.tile)
+        self._columns = -(-blocks // self._column_steps)
+        if self._columns > 64:
+            self._columns += -self._columns % 8  # whole vectors
+        row_bytes = self._columns * layout.block_bytes
+        most = min(self.dimensions, layout.most_rows, max(1, _CACHED_BYTES // row_bytes))
+        self._rows = min(range(1, most + 1), key=lambda rows: self._cost(rows, row_bytes))
+        self._row_steps = -(-self.dimensions // self._rows)
+
+    def _cost(self, rows: int, row_bytes: int) -> int:
+        """The bytes of all tiles of `rows` rows (compilers share them out by rows), and of their steps."""
+        even = rows + rows % 2 if rows > 1 else 1
+        return -(-self.dimensions // rows) * (even * row_bytes + _STEP_BYTES)
 
     # Vectors of elements, as the layout holds them, with the column steps as leading axis.
 
@@ -123,12 +147,21 @@ class DenseBasis(Basis):
     def _scale(self, v: Tensor) -> Tensor:
         return v * np.float32(1.0 / np.sqrt(self.size))
 
-    def _drawer(self, data: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Callable:
+    def _keys(self, key: Tensor) -> Callable:
+        """The key of a row step: one for all, or one for each row if directions have their own."""
+        if key.shape.rank == 1:
+            return lambda step: key
+        keys = tf.pad(key, [[0, 0], [0, self._row_steps * self._rows - self.dimensions]])
+        keys = tf.reshape(keys, [2, self._row_steps, self._rows, 1])
+        return lambda step: tf.gather(keys, step, axis=1)
+
+    def _drawer(self, data: Tensor, key: Tensor, first: Tensor) -> Callable:
         """The function (step, column, something of a tile's shape) -> the tile there, stored."""
-        key = self.trace_key(seed, draw)
+        key_of = self._keys(key)
         one = unknown_one(data)
 
         def tile_at(step, column, like):
+            key = key_of(step)
             direction, block = first + step * self._rows, column * self._columns
             return stored(
                 lambda index: self._layout.draw(key, direction, self._rows, block + index, self._columns),
@@ -148,8 +181,8 @@ class DenseBasis(Basis):
         zeros = self._layout.zeros(self._rows, self._columns)
         return _repeat(self._row_steps, body, zeros, *state)[1:]
 
-    def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        draw = self._drawer(v, seed, draw, first)
+    def project(self, v: Tensor, key: Tensor, first: Tensor) -> Tensor:
+        draw = self._drawer(v, key, first)
         parts = self._split(self._scale(v))
 
         def add_column(column, c):
@@ -167,8 +200,8 @@ class DenseBasis(Basis):
             (c,) = _repeat(self._column_steps, add_column, zeros)
         return self._in_line(c)
 
-    def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        draw = self._drawer(c, seed, draw, first)
+    def expand(self, c: Tensor, key: Tensor, first: Tensor) -> Tensor:
+        draw = self._drawer(c, key, first)
         c = self._in_steps(c)
         zeros = self._layout.sums(self._columns)
 
@@ -190,10 +223,11 @@ class DenseBasis(Basis):
         arrays = _repeat(self._column_steps, write, *arrays)
         return self._scale(self._join([array.stack() for array in arrays]))
 
-    def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
+    def sketch(self, v: Tensor, key: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
         if self._column_steps > 1:
-            return super().trace_sketch(v, seed, draw, first)
-        draw = self._drawer(v, seed, draw, first)
+            c = self.project(v, key, first)
+            return c, self.expand(c, key, first)
+        draw = self._drawer(v, key, first)
         parts = [part[0] for part in self._split(self._scale(v))]
         rows = np.arange(self._rows, dtype=np.int32)
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.bases.basis import Basis
-from random_bases.bases.tiles import Pairs, stored, unknown_one
+from random_bases.bases.tiles import layout, stored, unknown_one
 from random_bases.bases.transforms import OverlappingTransform, choose, random_signs, walsh_hadamard
 from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import (
@@ -92,7 +92,7 @@ class FastfoodBasis(Basis):
 
 def _normals(key: Tensor, first: Tensor, size: int, one: Tensor) -> Tensor:
     """`size` independent normals; the two of a block lie as far apart as there are blocks."""
-    pairs = Pairs(get_distribution("normal"))
-    blocks = -(-size // pairs.block)
-    (pair,) = stored(lambda index: pairs.draw(key, first, 1, index, blocks), pairs.zeros(1, blocks), one)
-    return tf.concat([tf.math.real(pair[0]), tf.math.imag(pair[0])], axis=0)[:size]
+    held = layout(get_distribution("normal"), "counter")
+    blocks = -(-size // held.block)
+    tile = stored(lambda index: held.draw(key, first, 1, index, blocks), held.zeros(1, blocks), one)
+    return tf.concat(held.rows(tile), axis=1)[0, :size]

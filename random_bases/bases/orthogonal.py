@@ -13,6 +13,7 @@ from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import Pairs, stored, unknown_one
 from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import SAMPLES
+from random_bases.sampling.target import on_ipu
 
 Tensor = tf.Tensor
 
@@ -41,6 +42,7 @@ class OrthogonalBasis(Basis):
 
     Raises:
       ValueError, TypeError: for an argument that is not allowed, naming it.
+      NotImplementedError: on the IPU, when it is used.
     """
 
     def __init__(self, size: int, dimensions: int, block: int = _BLOCK):
@@ -111,6 +113,11 @@ class OrthogonalBasis(Basis):
 
     def _frames(self, data: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Callable:
         """The function of a block's number that gives its `_Frame`."""
+        if on_ipu():
+            raise NotImplementedError(
+                'basis="orthogonal" needs complex numbers, which the IPU does not have; allowed there: '
+                '"hadamard" (orthonormal, too), "fastfood" and the dense ones.'
+            )
         key = derive_key(seed, draw, SAMPLES)
         one = unknown_one(data)
         inside = self._split(tf.ones([self.size]))  # 0 for what pads the last tile

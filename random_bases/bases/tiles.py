@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from random_bases.sampling import counter, get_generator
 from random_bases.sampling.distributions import Distribution
+from random_bases.sampling.target import in_ipu_program, on_ipu
 
 Tensor = tf.Tensor
 Tensors = Tuple[Tensor, ...]
@@ -40,6 +41,8 @@ def stored(function: Callable[[Tensor], Tensors], like: Tensors, one: Tensor) ->
       like: tensors of the shapes and dtypes that it returns.
       one: `unknown_one`.
     """
+    if in_ipu_program():
+        return tuple(function(tf.constant(0)))  # what an operation returns is in memory
     _, *tensors = tf.while_loop(
         lambda index, *_: index < one,
         lambda index, *_: (index + 1, *function(index)),
@@ -85,6 +88,10 @@ class Planes:
 
     def _groups(self, tile: Tensors) -> Tensors:
         return self._distribution.from_words(*tile) if self._words else tile
+
+    def rows(self, tile: Tensors) -> Tensors:
+        """The tile's samples by position in their block: [rows, blocks] for each."""
+        return tuple(plane for group in self._groups(tile) for plane in tf.unstack(group, axis=1))
 
     def split(self, v: Tensor) -> Tensors:
         """[..., blocks * block] to planes."""
@@ -139,6 +146,9 @@ class Pairs:
     def sums(self, blocks: int) -> Tensors:
         return (tf.zeros([blocks], tf.complex64),)
 
+    def rows(self, tile: Tensors) -> Tensors:
+        return tf.math.real(tile[0]), tf.math.imag(tile[0])
+
     def split(self, v: Tensor) -> Tensors:
         v = tf.reshape(v, [*v.shape[:-1], -1, 2])
         return (tf.complex(v[..., 0], v[..., 1]),)
@@ -161,8 +171,8 @@ class Pairs:
 
 
 def layout(distribution: Distribution, generator: str):
-    """The way to hold samples of `distribution` from `generator`."""
-    if generator == "counter" and distribution.planes == (1, 1):
+    """The way to hold samples of `distribution` from `generator`; the IPU has no complex numbers."""
+    if generator == "counter" and distribution.planes == (1, 1) and not on_ipu():
         return Pairs(distribution)
     return Planes(distribution, generator)
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Union
 import numpy as np
 import tensorflow as tf
 
-from random_bases import keras_api
+from random_bases import keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Compartments
 from random_bases.evolution import shaping
@@ -22,6 +22,7 @@ from random_bases.evolution.perturbations import Perturbations
 from random_bases.keras_api import keras
 from random_bases.models import backend
 from random_bases.sampling.seeds import as_seed
+from random_bases.sampling.target import is_of_ipus
 
 MINIBATCHES = ("independent", "shared")
 UPDATE_SCALES = ("gradient", "paper")
@@ -226,7 +227,8 @@ class NaturalEvolutionStrategies:
         iterator = None
         if data is not None:
             start = int(self.optimizer.iterations) * self.batches_per_update
-            iterator = iter(data.dataset_from(start))
+            with keras_api.strategy_of(model).scope():  # where the iterator of an IPU is made
+                iterator = iter(data.dataset_from(start))
         logs: Dict[str, float] = {}
         for epoch in range(first_epoch, epochs):
             callbacks.on_epoch_begin(epoch)
@@ -306,10 +308,13 @@ class NaturalEvolutionStrategies:
             self._offspring = InPlace(self._population, self._objective)
         else:
             self._offspring = Together(self._population, self._rows)
+        strategy = keras_api.strategy_of(self.model)
         if self._objective is not None:
             self._function = self._update  # calls Python
+        elif is_of_ipus(strategy):
+            update = tf.function(self._update, jit_compile=True, autograph=False)
+            self._function = lambda iterator: strategy.run(update, (iterator,))
         else:
-            strategy = self.model.distribute_strategy
             self._function = tf.function(
                 lambda iterator: strategy.run(self._update, (iterator,)), autograph=False
             )
@@ -387,7 +392,7 @@ def _check_model(model) -> None:
         raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
     if not model.trainable_variables:
         raise ValueError(f"model={model.name!r} has no trainable weights.")
-    replicas = model.distribute_strategy.num_replicas_in_sync
+    replicas = strategies.replicas(keras_api.strategy_of(model))
     if replicas > 1:
         raise ValueError(f"model={model.name!r} is on {replicas} replicas; allowed: 1.")
 

@@ -57,6 +57,28 @@ def explained_variance(path: Path, ratios: Dict[str, Sequence[float]], title: st
     figure.savefig(str(path), dpi=150)
 
 
+def averaging(path: Path, runs: Dict[str, Dict[str, Any]]) -> None:
+    """Validation accuracy of runs in a trajectory's subspace and of SGD, against the epochs behind them.
+
+    Args:
+      path: the file; its ending chooses the format.
+      runs: name -> `method`, `epochs` and `validation_accuracy`, as from `averaging_runs.compare`.
+    """
+    figure = Figure(figsize=(6.4, 4.2))
+    axes = figure.add_subplot()
+    for name, run in runs.items():
+        accuracy = 100 * np.array(run["validation_accuracy"])
+        axes.plot(run["epochs"], accuracy, "-" if run["method"] == "sgd" else "o-", markersize=4, label=name)
+    best = max(max(run["validation_accuracy"]) for run in runs.values())
+    axes.set_ylim(100 * best - 12, 100 * best + 1)
+    axes.set_xlabel("epochs of SGD and in the subspace")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(str(path), dpi=150)
+
+
 def intrinsic_dimension(
     path: Path,
     curve: Sequence[Point],
@@ -110,42 +132,5 @@ def intrinsic_dimension(
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    figure.tight_layout()
-    figure.savefig(str(path), dpi=150)
-
-
-def workers(path: Path, content: Dict[str, Any]) -> None:
-    """Accuracy, CPU time and traffic against the number of workers: what `scripts/figure2.py` found.
-
-    Args:
-      path: the file; its ending chooses the format.
-      content: as in `figure2.json`.
-    """
-    numbers = content["workers"]
-    figure = Figure(figsize=(12.0, 3.8))
-    accuracy, times, traffic = figure.subplots(1, 3)
-    for network, found in content["accuracy"].items():
-        points = [(k, 100 * value) for k, values in zip(numbers, found) for value in values]
-        means = [100 * sum(values) / len(values) for values in found]
-        (line,) = accuracy.plot(numbers, means, label=network.upper())
-        accuracy.plot(*zip(*points), "o", color=line.get_color(), markersize=4)
-    accuracy.set_ylabel("validation accuracy (%)")
-    accuracy.set_ylim(0, 100)
-    for exchange, found in content["cpu_milliseconds"].items():
-        times.plot(numbers, [value / found[0] for value in found], "o-", label=exchange)
-    times.set_ylabel("CPU time of a worker's bases, relative to one")
-    times.set_ylim(bottom=0)
-    several = [(k, sent) for k, sent in zip(numbers, content["bytes_per_step"]["fc"]) if k > 1]
-    for name, label in (("coordinates", f"{content['dimensions']} coordinates"), ("sgd", "SGD's gradients")):
-        traffic.plot([k for k, _ in several], [sent[name] for _, sent in several], "o-", label=label)
-    traffic.set_yscale("log")
-    traffic.set_ylabel("bytes each worker sends in a step, FC")
-    for axes in (accuracy, times, traffic):
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(numbers)
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
-        axes.set_xlabel("workers")
-        axes.grid(alpha=0.3)
-        axes.legend()
     figure.tight_layout()
     figure.savefig(str(path), dpi=150)

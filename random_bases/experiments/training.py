@@ -32,7 +32,15 @@ from ml_collections import config_dict
 
 import random_bases
 from random_bases import keras_api, strategies
-from random_bases.experiments import averaging_runs, datasets, evolution_runs, networks, results, workers
+from random_bases.experiments import (
+    averaging_runs,
+    datasets,
+    evolution_runs,
+    ipu_runs,
+    networks,
+    results,
+    workers,
+)
 from random_bases.keras_api import keras
 
 METHODS = ("sgd", "fpd", "rbd", *evolution_runs.METHODS, *averaging_runs.METHODS)
@@ -67,6 +75,9 @@ def default_config() -> ml_collections.ConfigDict:
       strategy: where it runs, as in `random_bases.strategies`; with several workers `workdir` must be a
         directory that all of them see.
       replicas, exchange: of `RandomBasesDescent`, with a strategy of several replicas.
+      ipus: the number of replicas of the strategy "ipu", an IPU each.
+      generator: of bases of independent entries: "counter", the same directions everywhere, or "native", the
+        device's own.
       batch_size, epochs: of training; an incomplete last batch of an epoch is dropped.
       seed: of initial weights, data and directions.
       sigma: of the perturbations of evolution; None: 0.01 for "nes", 0.002 for "rbd-nes".
@@ -98,6 +109,7 @@ def default_config() -> ml_collections.ConfigDict:
             "seed": 0,
             **evolution_runs.default_keys(),
             **averaging_runs.default_keys(),
+            **ipu_runs.default_keys(),
         }
     )
 
@@ -112,6 +124,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         raise ValueError(f"config.learning_rates has unknown methods {unknown}; allowed: {METHODS}.")
     evolution_runs.check(config)
     averaging_runs.check(config)
+    ipu_runs.check(config)
     if config.method == "fpd" and config.optimizer.lower() != "sgd":
         raise ValueError(
             f"config.optimizer={config.optimizer!r} would leave the fixed subspace; "
@@ -161,8 +174,8 @@ def learning_rate(config: ml_collections.ConfigDict) -> float:
     return float(config.learning_rates[config.method])
 
 
-def build_optimizer(config: ml_collections.ConfigDict):
-    """The Keras optimizer that a configuration describes.
+def build_optimizer(config: ml_collections.ConfigDict, size: Optional[int] = None):
+    """The Keras optimizer that a configuration describes; `size`, D, matters to a `generator` of choice only.
 
     Raises:
       ValueError: for an unknown optimizer, basis, compartments or allocation.
@@ -171,11 +184,12 @@ def build_optimizer(config: ml_collections.ConfigDict):
     inner = keras.optimizers.get(config.optimizer)
     inner.learning_rate = learning_rate(config)
     if config.method not in ("fpd", "rbd"):
+        ipu_runs.prepare_optimizer(inner)
         return inner
     return random_bases.RandomBasesDescent(
         inner,
         dimensions=config.dimensions,
-        basis=config.basis,
+        basis=ipu_runs.basis(config, size),
         compartments=_parse_compartments(config.compartments),
         allocation=config.allocation,
         redraw_every=1 if config.method == "rbd" else None,
@@ -217,7 +231,7 @@ def run(
       DivergedError: if the loss became infinite or not a number, now or in the run found there.
     """
     check_config(config)
-    strategy = strategies.get(config.strategy)
+    strategy = ipu_runs.strategy(config)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     if overwrite:
@@ -277,13 +291,13 @@ def _train(
     steps = datasets.steps_per_epoch(data.train, config.batch_size)
     keras.backend.clear_session()  # many runs in one process would pile up
     keras_api.set_random_seed(config.seed)
-    replicas = strategy.num_replicas_in_sync
+    replicas = strategies.replicas(strategy)
     with strategy.scope():
         model = networks.get(config.network, data.input_shape, data.num_classes)
         model = averaging_runs.prepare(config, model)
         if not averaging_runs.trains_by_steps(config):
             return dict(_describe(config, model, steps), **averaging_runs.solve(config, model, data))
-        optimizer = build_optimizer(config)
+        optimizer = build_optimizer(config, _number(model.trainable_variables))
         keras_api.compile_model(
             model,
             optimizer=optimizer,
@@ -293,6 +307,7 @@ def _train(
             jit_compile=jit_compile(config.network) and replicas == 1,
         )
         keras_api.build_optimizer(optimizer, model.trainable_variables)
+        ipu_runs.prepare_model(model, strategy)
     trainer, updates, batches_per_update = model, steps, 1
     if config.method in evolution_runs.METHODS:
         trainer = evolution_runs.build(config, model, optimizer, _parse_compartments(config.compartments))
@@ -317,6 +332,7 @@ def _train(
     if verbose == "run":
         callbacks.append(_RunProgress(updates))
     report = _describe(config, model, float(updates))
+    steps_of_fit = updates * ipu_runs.local_replicas(strategy)
     batches = datasets.without_autotuning(
         datasets.training_batches(
             data.train,
@@ -326,11 +342,14 @@ def _train(
             augment=config.augment,
         )
     )
+    batches = workers.share_batches(batches, config.batch_size, strategy)
+    if trainer is model:
+        ipu_runs.check_fit(model, batches, steps_of_fit, steps_per_execution(steps, replicas))
     try:
         trainer.fit(
-            workers.share_batches(batches, config.batch_size, strategy),
-            validation_data=datasets.evaluation_batches(data.validation, 1000),
-            steps_per_epoch=updates,
+            batches,
+            validation_data=ipu_runs.evaluation_batches(data.validation, strategy),
+            steps_per_epoch=steps_of_fit,
             initial_epoch=epoch,
             epochs=config.epochs,
             callbacks=callbacks,
@@ -340,7 +359,7 @@ def _train(
     except DivergedError as error:
         return dict(report, status="diverged", message=f"{error} Metrics: {metrics}.")
     model = averaging_runs.finish(config, model, data)
-    _, test_accuracy = model.evaluate(datasets.evaluation_batches(data.test, 1000), verbose=0)
+    _, test_accuracy = model.evaluate(ipu_runs.evaluation_batches(data.test, strategy), verbose=0)
     return dict(
         report,
         status="finished",
@@ -366,7 +385,7 @@ def steps_per_execution(steps: int, replicas: int = 1) -> int:
 
 
 def _describe(config: ml_collections.ConfigDict, model, steps: float) -> Dict[str, Any]:
-    trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    trained = _number(model.trainable_variables)
     return {
         "config": config.to_dict(),
         "learning_rate": learning_rate(config) if averaging_runs.trains_by_steps(config) else None,
@@ -376,6 +395,10 @@ def _describe(config: ml_collections.ConfigDict, model, steps: float) -> Dict[st
         "seed": config.seed,
         **environment(),
     }
+
+
+def _number(variables) -> int:
+    return sum(int(np.prod(v.shape)) for v in variables)
 
 
 def environment() -> Dict[str, Any]:

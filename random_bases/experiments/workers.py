@@ -14,9 +14,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from random_bases import strategies
+from random_bases import ipu, strategies
 from random_bases.keras_api import keras
 from random_bases.optimizers import RandomBasesDescent
+from random_bases.sampling.target import is_of_ipus
 
 # The directory where scripts/launch_workers.py looks for signs of life.
 HEARTBEATS = "RANDOM_BASES_HEARTBEATS"
@@ -43,7 +44,7 @@ def share_batches(batches: tf.data.Dataset, batch_size: int, strategy: tf.distri
     Raises:
       ValueError: if R does not divide `batch_size`.
     """
-    replicas = strategy.num_replicas_in_sync
+    replicas = strategies.replicas(strategy)
     if replicas == 1:
         return batches
     if batch_size % replicas:
@@ -61,6 +62,9 @@ def share_batches(batches: tf.data.Dataset, batch_size: int, strategy: tf.distri
 
         return batches.flat_map(parts)
 
+    if is_of_ipus(strategy):  # whose replicas take turns at one dataset
+        index, number = ipu.instances(strategy)
+        return pipeline(tf.distribute.InputContext(number, index, replicas))
     return strategy.distribute_datasets_from_function(pipeline)
 
 

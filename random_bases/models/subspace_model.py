@@ -4,10 +4,10 @@ from typing import List, Sequence, Union
 
 import tensorflow as tf
 
-from random_bases import bases, compression
+from random_bases import bases, compression, ipu
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
-from random_bases.keras_api import keras, register_serializable
+from random_bases.keras_api import keras, register_serializable, strategy_of
 from random_bases.models import backend
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.models.traces import refuse_decorated_methods
@@ -160,7 +160,10 @@ class SubspaceModel(keras.Model):
         Raises:
           ValueError: if Keras cannot clone the wrapped model.
         """
-        theta = self._parametrisation.theta(backend.value(self.coordinates))
+        # On the device that trained it, whose directions they are.
+        theta = ipu.call(
+            strategy_of(self), lambda: self._parametrisation.theta(backend.value(self.coordinates))
+        )
         clone = clone_model(self.model)
         trained = {id(v): value for v, value in zip(self._parametrisation.variables, theta)}
         for variable, new in zip(backend.state(self.model), backend.state(clone)):

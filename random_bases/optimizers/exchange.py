@@ -9,7 +9,8 @@ inner optimizer gets
 * `"split"`: sum_k P_k P_k^T g_k with d / K directions each, d / K coordinates of each all-gathered; or,
   with `exchange="updates"`, the D numbers P_k P_k^T g_k of each all-reduced.
 
-Keras divides the loss by K, so what reaches an optimizer is g_k / K. Directions are numbered over
+Keras divides the loss by K, so what reaches an optimizer is g_k / K; but not on the IPUs of one machine:
+there `share` is the 1 / K that is missing. Directions are numbered over
 workers and, within a worker, over compartments: no two of a run share a stream. If K does not divide
 d, the first d mod K workers have one direction more than the others.
 """
@@ -19,6 +20,7 @@ from typing import Callable, List, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
+from random_bases.sampling.target import on_ipu
 from random_bases.subspace import Subspace
 
 REPLICAS = ("shared", "independent", "split")
@@ -32,6 +34,7 @@ class Alone:
 
     count = 1
     index = 0
+    share = 1.0
     sent = 0
 
     def sum(self, tensors: Sequence[Tensor]) -> List[Tensor]:
@@ -47,6 +50,7 @@ class ReplicaWorkers:
     Attributes:
       count: K, the number of replicas over all hosts.
       index: int32 scalar, this replica's number.
+      share: what gradients must be multiplied by to be g_k / K.
       sent: the bytes that this replica sends in one step, counted from the tensors while it is
         traced: a ring sends 2 (K - 1) / K of a tensor to reduce it, and K - 1 times what it gathers.
     """
@@ -55,6 +59,7 @@ class ReplicaWorkers:
         self._context = context
         self.count = context.num_replicas_in_sync
         self.index = tf.cast(context.replica_id_in_sync_group, tf.int32)
+        self.share = 1.0
         self.sent = 0
 
     def sum(self, tensors: Sequence[Tensor]) -> List[Tensor]:
@@ -69,6 +74,38 @@ class ReplicaWorkers:
         return tf.ensure_shape(gathered, [self.count, *c.shape])
 
 
+class IpuWorkers(ReplicaWorkers):
+    """The replicas of an IPU program, in whose trace this is called: `tf.distribute` may not know of them."""
+
+    def __init__(self, context):
+        from random_bases import ipu
+
+        super().__init__(context)
+        self._all_gather = ipu.all_gather
+        self.count = ipu.replicas(context.strategy)
+        self.index = ipu.replication_index()
+        self.share = context.num_replicas_in_sync / self.count
+
+    def gather(self, c: Tensor) -> Tensor:
+        self.sent += _bytes(c) * (self.count - 1)
+        return self._all_gather(c, self.count)
+
+
+def count_workers() -> int:
+    """The number of workers of the strategy at hand."""
+    strategy = tf.distribute.get_strategy()
+    if on_ipu():
+        from random_bases import ipu
+
+        if ipu.ipus_per_replica(strategy) > 1:
+            raise ValueError(
+                f"ipus_per_replica={ipu.ipus_per_replica(strategy)}: RandomBasesDescent needs the gradients "
+                "of all pipeline stages in one place; allowed: 1."
+            )
+        return ipu.replicas(strategy)
+    return strategy.num_replicas_in_sync
+
+
 def current_workers():
     """The workers of the replica context at hand.
 
@@ -77,14 +114,16 @@ def current_workers():
     """
     context = tf.distribute.get_replica_context()
     if context is None:
-        count = tf.distribute.get_strategy().num_replicas_in_sync
+        count = count_workers()
         if count > 1:
             raise RuntimeError(
                 f"RandomBasesDescent was called outside of a replica of a strategy with {count}; call it in "
                 "`strategy.run`."
             )
         return Alone()
-    return ReplicaWorkers(context) if context.num_replicas_in_sync > 1 else Alone()
+    if count_workers() == 1:
+        return Alone()
+    return IpuWorkers(context) if on_ipu() else ReplicaWorkers(context)
 
 
 class Exchange:
@@ -131,10 +170,8 @@ class Exchange:
         # The number of rows of all coordinates, and of columns.
         self.shape = (1 if replicas == "shared" else workers, mine)
 
-    def step(
-        self, tensors: Sequence[Tensor], seed: int, draw: Tensor, workers
-    ) -> Tuple[Tensor, List[Tensor]]:
-        """Projects this worker's gradients, exchanges, and expands.
+    def project(self, tensors: Sequence[Tensor], seed: int, draw: Tensor, workers) -> Tensor:
+        """Projects this worker's gradients and exchanges the coordinates.
 
         Args:
           tensors: g_k / K.
@@ -142,21 +179,29 @@ class Exchange:
           workers: `Alone` or another with its `count`, `index`, `sum` and `gather`.
 
         Returns:
-          The coordinates of all workers, float32 `shape` (of this worker alone, [1, m], with
-          `exchange="updates"`), and what the inner optimizer gets.
+          The coordinates of all workers, float32 `shape`; of this worker alone, [1, m], with
+          `exchange="updates"`.
         """
         if self.replicas == "shared":
             (c,) = workers.sum([self.subspace.project(tensors, seed, draw)])
-            coordinates = c[tf.newaxis]
-            return coordinates, self.expand(coordinates, seed, draw)
+            return c[tf.newaxis]
         first, number = self._share(workers.index)
         c = self.subspace.project(tensors, seed, draw, first)
         if self.replicas == "split":
             c = tf.where(tf.range(c.shape[0]) < number, c * np.float32(workers.count), 0.0)
+        return c[tf.newaxis] if self.exchange == "updates" else workers.gather(c)
+
+    def update(self, coordinates: Tensor, seed: int, draw: Tensor, workers) -> List[Tensor]:
+        """What the inner optimizer gets, from what `project` returned."""
         if self.exchange == "updates":
-            return c[tf.newaxis], workers.sum(self.subspace.expand(c, seed, draw, first))
-        coordinates = workers.gather(c)
-        return coordinates, self.expand(coordinates, seed, draw)
+            first, _ = self._share(workers.index)
+            return workers.sum(self.subspace.expand(coordinates[0], seed, draw, first))
+        return self.expand(coordinates, seed, draw)
+
+    @property
+    def shapes(self) -> List[Tuple[int, ...]]:
+        """The variables' shapes."""
+        return self.subspace.shapes
 
     def expand(self, coordinates: Tensor, seed: int, draw: Tensor) -> List[Tensor]:
         """What the inner optimizer gets, from the coordinates of all workers, float32 `shape`."""

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
-from random_bases.optimizers.exchange import current_workers
+from random_bases.optimizers.exchange import count_workers, current_workers
 from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
 from random_bases.optimizers.wrapper import Wrapper
 
@@ -32,12 +32,25 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
         seed=None,
         replicas="shared",
         exchange="coordinates",
+        keep_fraction=1.0,
+        redraw_fraction=1.0,
+        memory_limit=None,
         name="random_bases_descent",
         **kwargs,
     ):
         refuse(kwargs)
         rule = RandomBasesRule(
-            dimensions, basis, compartments, allocation, redraw_every, seed, replicas, exchange
+            dimensions,
+            basis,
+            compartments,
+            allocation,
+            redraw_every,
+            seed,
+            replicas,
+            exchange,
+            keep_fraction,
+            redraw_fraction,
+            memory_limit,
         )
         inner_optimizer = resolve_inner(inner_optimizer, keras)
         object.__setattr__(self, "inner_optimizer", inner_optimizer)
@@ -116,7 +129,7 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
 
     def _compute_gradients(self, loss, var_list, grad_loss=None, tape=None):
         grads_and_vars = self.inner_optimizer._compute_gradients(loss, var_list, grad_loss, tape)
-        workers = tf.distribute.get_strategy().num_replicas_in_sync
+        workers = count_workers()
         with tf.init_scope():  # which forgets the strategy
             # Here, as LossScaleOptimizer passes on only the variables that have a gradient.
             self._build([variable for _, variable in grads_and_vars], workers)
@@ -126,7 +139,7 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
         return self.inner_optimizer.get_gradients(loss, params)
 
     def _create_all_weights(self, var_list):
-        self._build(var_list, tf.distribute.get_strategy().num_replicas_in_sync)
+        self._build(var_list, count_workers())
 
     def _build(self, var_list, workers):
         if self._indices is None:
@@ -135,6 +148,12 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
             indices = {_key(v): i for i, v in enumerate(var_list)}
             object.__setattr__(self, "_indices", indices)
         self.inner_optimizer._create_all_weights(var_list)
+        if self.rule.state is None and self.rule.state_spec is not None:
+            spec = self.rule.state_spec
+            spec["dtype"] = tf.dtypes.as_dtype(spec["dtype"])
+            self.rule.state = self.inner_optimizer.add_weight(trainable=False, **spec)
+            # add_weight leaves it to its caller to have it saved in .h5 files.
+            self.inner_optimizer._weights.append(self.rule.state)
 
     def _sketch(self, grads_and_vars, workers):
         every = [None] * len(self._indices)

@@ -31,12 +31,25 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         seed=None,
         replicas="shared",
         exchange="coordinates",
+        keep_fraction=1.0,
+        redraw_fraction=1.0,
+        memory_limit=None,
         name="random_bases_descent",
         **kwargs,
     ):
         refuse(kwargs)
         rule = RandomBasesRule(
-            dimensions, basis, compartments, allocation, redraw_every, seed, replicas, exchange
+            dimensions,
+            basis,
+            compartments,
+            allocation,
+            redraw_every,
+            seed,
+            replicas,
+            exchange,
+            keep_fraction,
+            redraw_fraction,
+            memory_limit,
         )
         inner_optimizer = resolve_inner(inner_optimizer, keras)
         # Two arguments move from the inner optimizer to this one: accumulation must come before the
@@ -70,6 +83,8 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
             [getattr(v, "path", v.name) for v in variables],
             tf.distribute.get_strategy().num_replicas_in_sync,
         )
+        if self.rule.state_spec is not None:
+            self.rule.state = self.add_variable(initializer="zeros", **self.rule.state_spec)
         self.inner_optimizer.build(variables)
         super().build(variables)
 

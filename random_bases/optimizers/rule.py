@@ -13,7 +13,9 @@ import tensorflow as tf
 from random_bases import bases
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments, allocate, split
+from random_bases.optimizers import history
 from random_bases.optimizers.exchange import EXCHANGES, REPLICAS, Alone, Exchange
+from random_bases.optimizers.selection import keep_largest, number_of, redraw_weakest
 from random_bases.sampling.seeds import as_seed
 from random_bases.subspace import Subspace
 
@@ -41,10 +43,12 @@ DOCUMENTATION = """Descent in random bases, around any Keras optimizer.
       inner_optimizer: a Keras optimizer: an instance, a name or a configuration.
       dimensions: d, the number of directions over all compartments.
       basis: a name in `random_bases.bases.names()`, or a `Basis` with size D (the number of trained
-        parameters) and d directions.
+        parameters) and d directions; or "history": the directions are the last d gradients, each divided
+        by its length, and the first step, which has none before it, moves nothing. Those are stored.
       compartments: "network", "layer", "variable", an int (that many equal parts) or a list of sizes.
       allocation: how `dimensions` is shared out: "even", "proportional" or a list.
-      redraw_every: a basis is kept for so many weight updates; None: for ever.
+      redraw_every: a basis is kept for so many weight updates; None: for ever. With "history": every
+        so manieth gradient is kept.
       seed: an int in [0, 2**64). None draws one (from Python's `random`, which
         `keras.utils.set_random_seed` seeds) and records it in `seed` and in `get_config()`.
       replicas: what the K replicas of a `tf.distribute` strategy do, each with the gradient g_k of its
@@ -55,6 +59,12 @@ DOCUMENTATION = """Descent in random bases, around any Keras optimizer.
         strategy's scope.
       exchange: "coordinates"; or "updates", with "split" only: replicas generate no directions but their
         own, and all D numbers of P_k P_k^T g_k travel.
+      keep_fraction: only this fraction of a step's coordinates, those of largest magnitude, move the
+        weights.
+      redraw_fraction: a redraw is of this fraction of the directions only, those whose coordinates had
+        the smallest magnitude in the step before; 1: of all. For bases of independent entries.
+      memory_limit: with basis="history", and only with it: the most bytes that the gradients, 4 d D
+        bytes, may take. While one is taken in there are two copies.
       name: of the optimizer.
 
     Raises:
@@ -99,6 +109,9 @@ class RandomBasesRule:
         seed: Optional[int],
         replicas: str = "shared",
         exchange: str = "coordinates",
+        keep_fraction: float = 1.0,
+        redraw_fraction: float = 1.0,
+        memory_limit: Optional[int] = None,
     ):
         if redraw_every is not None and (
             isinstance(redraw_every, bool) or not isinstance(redraw_every, int) or redraw_every < 1
@@ -112,7 +125,8 @@ class RandomBasesRule:
         # What can be refused before the variables are known is refused now, by what will refuse it.
         if isinstance(basis, dict):
             basis = bases.deserialize(basis)
-        bases.get(basis, size=1, dimensions=1)
+        if basis != history.NAME:
+            bases.get(basis, size=1, dimensions=1)
         if isinstance(compartments, str):
             split([1], compartments, paths=[""])
         if isinstance(allocation, str):
@@ -124,6 +138,14 @@ class RandomBasesRule:
                 raise ValueError(f"{name}={value!r} is unknown; allowed: {allowed}.")
         if exchange == "updates" and replicas != "split":
             raise ValueError(f'exchange="updates" needs replicas="split", not {replicas!r}.')
+        for name, value in (("keep_fraction", keep_fraction), ("redraw_fraction", redraw_fraction)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+                raise ValueError(f"{name}={value!r} must be a number in (0, 1].")
+        if keep_fraction < 1 and exchange == "updates":
+            raise ValueError(
+                f'keep_fraction={keep_fraction} chooses among all coordinates, which exchange="updates" does '
+                'not gather; allowed: exchange="coordinates".'
+            )
         self.dimensions = dimensions
         self.basis = basis
         self.compartments = compartments
@@ -132,16 +154,67 @@ class RandomBasesRule:
         self.seed = seed
         self.replicas = replicas
         self.exchange = exchange
+        self.keep_fraction = keep_fraction
+        self.redraw_fraction = redraw_fraction
+        self.memory_limit = memory_limit
+        self._refuse_combinations()
         # Known once built, or once a step was traced.
-        self.workers: Optional[Exchange] = None
+        self.workers: Union[None, Exchange, history.GradientHistory] = None
+        # A variable of `state_spec`, made by the adapter.
+        self.state: Optional[tf.Variable] = None
         self.bytes_per_step: Optional[int] = None
         self.untouched: Optional[List[int]] = None
         self._record: Optional[Callable[[tf.Tensor, tf.Tensor], None]] = None
 
+    def _refuse_combinations(self) -> None:
+        """Raises ValueError for arguments that exclude each other."""
+        if self._redraws_weakest:
+            if self.redraw_every is None:
+                raise ValueError(
+                    f"redraw_fraction={self.redraw_fraction} with redraw_every=None, which never redraws."
+                )
+            if self.replicas != "shared":
+                raise ValueError(
+                    f'redraw_fraction={self.redraw_fraction} needs replicas="shared", not {self.replicas!r}.'
+                )
+        if not self._keeps_gradients:
+            if self.memory_limit is not None:
+                raise ValueError(f'memory_limit={self.memory_limit!r} is for basis="history" only.')
+            return
+        if isinstance(self.memory_limit, bool) or not isinstance(self.memory_limit, int):
+            raise ValueError(
+                f'memory_limit={self.memory_limit!r} must be an int with basis="history": the most bytes '
+                "that the last `dimensions` gradients may take."
+            )
+        for name, allowed in (("compartments", "network"), ("redraw_fraction", 1), ("replicas", "shared")):
+            if getattr(self, name) != allowed:
+                raise ValueError(
+                    f'basis="history" allows {name}={allowed!r} only, not {getattr(self, name)!r}.'
+                )
+        if self.redraw_every is None:
+            raise ValueError('basis="history" with redraw_every=None would keep no gradient.')
+
+    @property
+    def _keeps_gradients(self) -> bool:
+        return self.basis == history.NAME
+
+    @property
+    def _redraws_weakest(self) -> bool:
+        return self.redraw_fraction < 1
+
     @property
     def subspace(self) -> Optional[Subspace]:
-        """One worker's directions, once built."""
-        return None if self.workers is None else self.workers.subspace
+        """One worker's directions, once built; None of a history, which no seed draws."""
+        return getattr(self.workers, "subspace", None)
+
+    @property
+    def state_spec(self) -> Optional[Dict[str, Any]]:
+        """What must be kept from step to step, once built: name, shape and dtype of a variable of zeros."""
+        if self._keeps_gradients:
+            return {"name": "gradients", "shape": self.workers.state_shape, "dtype": "float32"}
+        if self._redraws_weakest:
+            return {"name": "draws", "shape": (self.dimensions,), "dtype": "int32"}
+        return None
 
     def build(self, shapes: Sequence[Sequence[int]], paths: Sequence[str], workers: int = 1) -> None:
         """Fixes the variables, their shapes and paths ("dense/kernel"), and the number of workers.
@@ -149,6 +222,11 @@ class RandomBasesRule:
         Raises:
           ValueError: if the directions cannot be shared out among compartments or workers.
         """
+        if self._keeps_gradients:
+            if workers > 1:
+                raise ValueError(f'basis="history" needs one replica; the strategy has {workers}.')
+            self.workers = history.GradientHistory(shapes, self.dimensions, self.memory_limit)
+            return
 
         def subspace(dimensions):
             basis, allocation = self.basis, self.allocation
@@ -161,14 +239,26 @@ class RandomBasesRule:
                     basis = bases.get(basis, basis.size, dimensions)
             return Subspace(shapes, dimensions, basis, self.compartments, allocation, paths)
 
-        self.workers = Exchange(self.replicas, self.exchange, self.dimensions, workers, subspace)
+        exchange = Exchange(self.replicas, self.exchange, self.dimensions, workers, subspace)
+        if self._redraws_weakest and not exchange.subspace.entrywise:
+            raise ValueError(
+                f"redraw_fraction={self.redraw_fraction} is not possible with basis={self.basis!r}, whose "
+                'directions are drawn together; allowed: those of independent entries ("normal", ...).'
+            )
+        self.workers = exchange
 
     def record(self, write: Callable[[tf.Tensor, tf.Tensor], None]) -> None:
         """Has `write(coordinates, updates)` called in every step: float32 `workers.shape`, integer scalar.
 
         Raises:
-          ValueError: with `exchange="updates"`, where no worker knows all coordinates.
+          ValueError: with `exchange="updates"`, where no worker knows all coordinates; with
+            `basis="history"` or a `redraw_fraction`, as the seed does not tell the directions.
         """
+        if self._keeps_gradients or self._redraws_weakest:
+            raise ValueError(
+                f"basis={self.basis!r} with redraw_fraction={self.redraw_fraction} cannot be replayed: its "
+                "directions depend on earlier steps."
+            )
         if self.exchange == "updates":
             raise ValueError('exchange="updates" leaves no coordinates to record; allowed: "coordinates".')
         self._record = write
@@ -179,6 +269,10 @@ class RandomBasesRule:
             return tf.constant(0)
         return tf.cast(updates, tf.int32) // self.redraw_every
 
+    def draws(self, updates: tf.Tensor) -> tf.Tensor:
+        """`draw`; with a `redraw_fraction`, the number of the redraw that each direction is of, int32 [d]."""
+        return tf.convert_to_tensor(self.state) if self._redraws_weakest else self.draw(updates)
+
     def __call__(
         self, gradients: Sequence[Optional[tf.Tensor]], updates: tf.Tensor, workers=_ALONE
     ) -> List[Optional[tf.Tensor]]:
@@ -188,36 +282,70 @@ class RandomBasesRule:
           gradients: one tensor, `IndexedSlices` or None for each variable. None counts as zero in
             the projection and stays None: that variable is not moved.
           updates: integer scalar, how many weight updates were made before.
-          workers: who takes part, as in `Exchange.step`; with several, `gradients` are divided by their
-            number.
+          workers: who takes part, as in `Exchange.project`; with several, `gradients` times their `share` are
+            divided by their number.
 
         Returns:
           A list of tensors of the gradients' shapes and dtypes, and None where there was None.
         """
         tensors = [
             tf.zeros(shape) if gradient is None else densify(gradient, shape)
-            for gradient, shape in zip(gradients, self.subspace.shapes)
+            for gradient, shape in zip(gradients, self.workers.shapes)
         ]
         if workers.count != self.workers.workers:
             raise ValueError(
                 f"RandomBasesDescent was built for {self.workers.workers} workers and called by one of "
                 f"{workers.count}; make model and optimizer in the scope of the strategy."
             )
-        draw = self.draw(updates)
-        if workers.count == 1 and self._record is None:
-            # One pass over the directions can serve both.
-            _, sketched = self.subspace.sketch(tensors, self.seed, draw)
-        else:
-            # A recorded step must use the same program, `expand`, as its replay does.
-            coordinates, sketched = self.workers.step(tensors, self.seed, draw, workers)
-            if self._record is not None:
-                self._record(coordinates, updates)
+        if workers.share != 1.0:
+            tensors = [tensor * tf.cast(workers.share, tensor.dtype) for tensor in tensors]
+        coordinates, sketched = self._step(tensors, updates, workers)
+        if self._record is not None:
+            self._record(coordinates, updates)
         self.bytes_per_step = workers.sent
         self.untouched = [i for i, gradient in enumerate(gradients) if gradient is None]
         return [
             None if gradient is None else tf.cast(update, tensor.dtype)
             for gradient, tensor, update in zip(gradients, tensors, sketched)
         ]
+
+    def _step(self, tensors: List[tf.Tensor], updates: tf.Tensor, workers):
+        """The coordinates of all workers, and what the inner optimizer gets; the state moves on."""
+        draw = self.draw(updates)
+        if self._keeps_gradients:
+            directions = tf.convert_to_tensor(self.state)
+            coordinates = self._chosen(self.workers.project(tensors, directions))
+            sketched = self.workers.expand(coordinates, directions)
+            self._update_state(lambda: self.workers.taken_in(directions, tensors, draw), updates)
+            return coordinates, sketched
+        draws = self.draws(updates)
+        if workers.count == 1 and self._record is None and self.keep_fraction == 1:
+            # One pass over the directions can serve both.
+            c, sketched = self.subspace.sketch(tensors, self.seed, draws)
+            projected = coordinates = c[tf.newaxis]
+        else:
+            # A recorded step must use the same program, `expand`, as its replay does.
+            projected = self.workers.project(tensors, self.seed, draws, workers)
+            coordinates = self._chosen(projected)
+            sketched = self.workers.update(coordinates, self.seed, draws, workers)
+        if self._redraws_weakest:
+            number = number_of(self.redraw_fraction, self.dimensions)
+            self._update_state(lambda: redraw_weakest(draws, projected[0], number, draw + 1), updates)
+        return coordinates, sketched
+
+    def _chosen(self, coordinates: tf.Tensor) -> tf.Tensor:
+        if self.keep_fraction == 1:
+            return coordinates
+        return keep_largest(coordinates, number_of(self.keep_fraction, self.dimensions))
+
+    def _update_state(self, value: Callable[[], tf.Tensor], updates: tf.Tensor) -> None:
+        """Assigns a new value to the state, if the basis is redrawn after this update."""
+        if self.redraw_every > 1:
+            redraws = tf.equal((tf.cast(updates, tf.int32) + 1) % self.redraw_every, 0)
+            new = tf.cond(redraws, value, lambda: tf.convert_to_tensor(self.state))
+        else:
+            new = value()
+        self.state.assign(new)
 
     def get_config(self) -> Dict[str, Any]:
         basis = self.basis
@@ -230,6 +358,9 @@ class RandomBasesRule:
             "seed": self.seed,
             "replicas": self.replicas,
             "exchange": self.exchange,
+            "keep_fraction": self.keep_fraction,
+            "redraw_fraction": self.redraw_fraction,
+            "memory_limit": self.memory_limit,
         }
 
 

@@ -28,12 +28,25 @@ class RandomBasesDescent(
         seed=None,
         replicas="shared",
         exchange="coordinates",
+        keep_fraction=1.0,
+        redraw_fraction=1.0,
+        memory_limit=None,
         name="random_bases_descent",
         **kwargs,
     ):
         refuse(kwargs)
         rule = RandomBasesRule(
-            dimensions, basis, compartments, allocation, redraw_every, seed, replicas, exchange
+            dimensions,
+            basis,
+            compartments,
+            allocation,
+            redraw_every,
+            seed,
+            replicas,
+            exchange,
+            keep_fraction,
+            redraw_fraction,
+            memory_limit,
         )
         inner_optimizer = resolve_inner(inner_optimizer, keras)
         tf.__internal__.tracking.DelegatingTrackableMixin.__init__(self, inner_optimizer)
@@ -76,11 +89,13 @@ class RandomBasesDescent(
         self._build(var_list, tf.distribute.get_strategy().num_replicas_in_sync)
 
     def _build(self, var_list, workers):
-        if self.rule.subspace is None:
+        if self.rule.workers is None:
             names = [v.name.split(":")[0] for v in var_list]
             self.rule.build([v.shape for v in var_list], names, workers)
             self._indices = {self._var_key(v): i for i, v in enumerate(var_list)}
         self.inner_optimizer.build(var_list)
+        if self.rule.state is None and self.rule.state_spec is not None:
+            self.rule.state = self.inner_optimizer.add_variable(**self.rule.state_spec)
 
     def compute_gradients(self, loss, var_list, tape=None):
         return self.inner_optimizer.compute_gradients(loss, var_list, tape)

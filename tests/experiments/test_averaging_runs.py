@@ -165,6 +165,11 @@ def test_the_script_inspects(recorded, tmp_path):
     assert (tmp_path / "explained_variance.png").exists()
 
 
+def test_a_directory_without_runs_has_nothing_to_compare(tmp_path):
+    with pytest.raises(ValueError, match="no finished runs"):
+        averaging_runs.compare(tmp_path)
+
+
 @pytest.mark.slow
 def test_the_script_records_and_trains(tmp_path):
     rates = {"sgd": 0.1, "twa": 0.2}
@@ -175,6 +180,12 @@ def test_the_script_records_and_trains(tmp_path):
     done = script("train", f"--config={config}", trajectory, f"--workdir={tmp_path / 'twa'}", "--verbose=0")
     assert "validation accuracy" in done.stdout.decode(), done.stderr.decode()
     assert results.read_json(tmp_path / "twa" / "result.json")["trained_dimensions"] == 3
+    done = script("compare", f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr.decode()
+    compared = results.read_json(tmp_path / "comparison.json")
+    assert compared["sgd"]["epochs"] == [1, 2]
+    assert compared["twa"]["epochs"] == [3, 4]
+    assert (tmp_path / "comparison.png").exists()
     shutil.rmtree(tmp_path / "sgd" / "trajectory")
     done = script("inspect", f"--workdir={tmp_path / 'sgd'}")
     assert (done.returncode, "holds no trajectory" in done.stderr.decode()) == (2, True)

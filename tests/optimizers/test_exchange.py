@@ -150,7 +150,7 @@ def test_a_share_beyond_d_stays_empty():
     lengths = []
     for index in range(3):
         worker = _Fake(index, 3)
-        exchange.step(v, 0, tf.constant(0), worker)
+        exchange.project(v, 0, tf.constant(0), worker)
         lengths.append(int(np.count_nonzero(worker.given)))
     assert lengths == [2, 2, 1]
 

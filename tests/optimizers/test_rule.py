@@ -126,7 +126,7 @@ def test_signs_are_the_same_in_every_program():
 def test_a_new_draw_does_not_trace_again():
     rule = built(compartments=2)
     rule(example(), tf.constant(0, tf.int64))
-    program = rule.subspace._programs["_sketch"]
+    program = rule.subspace._programs["_sketch"].program
     before = program.experimental_get_tracing_count()
     for t in range(5):
         rule(example(), tf.constant(t, tf.int64))
@@ -224,6 +224,9 @@ def test_a_configuration_names_every_argument():
         "seed": 9,
         "replicas": "shared",
         "exchange": "coordinates",
+        "keep_fraction": 1.0,
+        "redraw_fraction": 1.0,
+        "memory_limit": None,
     }
 
 

@@ -140,3 +140,28 @@ def test_samples_do_not_depend_on_the_tile_they_are_drawn_in():
         for name, everything, tiles in zip(names, large, small):
             columns = slice(PER_BLOCK[name] * column, PER_BLOCK[name] * (column + 13))
             np.testing.assert_array_equal(in_element_order(tiles), everything[row : row + 2, columns], name)
+
+
+@pytest.mark.parametrize("name", sorted(PER_BLOCK))
+def test_single_entries_are_those_of_tiles(name):
+    distribution, key = get_distribution(name), tf.stack(int32(*stream_key(5, 3)))
+    directions = np.array([[7], [0], [INT_MAX]], np.int32)
+    elements = np.array([0, 1, 31, 32, 33, 63, 64, 130, 4 * 10**6 + 1], np.int32)
+    found = counter.entries(distribution, key, tf.constant(directions), tf.constant(elements))
+    blocks, places = np.divmod(elements, PER_BLOCK[name])
+    for row, direction in zip(found.numpy(), directions.ravel()):
+        for value, block, place in zip(row, blocks, places):
+            tile = counter.tile(distribution, key, tf.constant(direction), 1, tf.constant(block), 1)
+            np.testing.assert_allclose(value, np.concatenate(tile, axis=1)[0, place, 0], rtol=1e-6)
+
+
+def test_single_entries_of_several_keys():
+    distribution = get_distribution("normal")
+    keys = [tf.stack(int32(*stream_key(5, draw))) for draw in (3, 4)]
+    elements = tf.range(10)
+    together = counter.entries(
+        distribution, tf.stack(keys, axis=1)[:, :, tf.newaxis], tf.constant(2), elements
+    )
+    for row, key in zip(together, keys):
+        alone = counter.entries(distribution, key, tf.constant(2), elements)
+        np.testing.assert_allclose(row, alone, rtol=1e-6)

@@ -1,0 +1,75 @@
+"""What Keras 2.6 on the IPU refuses in `fit`, or takes minutes to refuse, or does wrongly."""
+
+import tensorflow as tf
+
+from random_bases.models import SubspaceModel
+from random_bases.optimizers import RandomBasesDescent
+
+
+def check_model(model, ipus_per_replica: int) -> None:
+    """Raises ValueError for a model in pipeline stages that cannot be, or one that is not but should be."""
+    if not _is_pipelined(model):
+        if ipus_per_replica > 1:
+            raise ValueError(
+                f"ipus_per_replica={ipus_per_replica} is for models in pipeline stages "
+                "(keras.ipu.PipelineStage); allowed for others: 1."
+            )
+        return
+    for part, kind in ((model.optimizer, RandomBasesDescent), (model, SubspaceModel)):
+        if isinstance(part, kind):
+            raise ValueError(
+                f"{kind.__name__} cannot train a model in pipeline stages: it needs the gradients, or the "
+                "weights, of all stages in one place. Allowed there: other optimizers, and "
+                "random_bases.layers.RandomProjection inside a stage. On one IPU RandomBasesDescent works "
+                "with gradient accumulation."
+            )
+
+
+def _is_pipelined(model) -> bool:
+    return any(each.pipeline_stage is not None for each in model.get_pipeline_stage_assignment())
+
+
+def check_batches(dataset: tf.data.Dataset) -> None:
+    """Raises ValueError for batches of shapes that are not static, or of types that the IPU lacks."""
+    for spec in tf.nest.flatten(dataset.element_spec):
+        if not spec.shape.is_fully_defined():
+            raise ValueError(
+                f"dataset has batches of shape {spec.shape}; programs for the IPU need static shapes: use "
+                "batch(..., drop_remainder=True), and sizes that are known."
+            )
+        if spec.dtype not in (tf.float32, tf.float16, tf.int32, tf.int64, tf.bool, tf.int8, tf.uint8):
+            raise ValueError(
+                f"dataset has {spec.dtype.name}, which the IPU does not; cast it, e.g. to float32."
+            )
+
+
+def number_of_batches(dataset: tf.data.Dataset) -> int:
+    """How many batches a dataset has.
+
+    Raises:
+      ValueError: if that is not known, or infinite.
+    """
+    number = int(dataset.cardinality())
+    if number < 0:
+        raise ValueError("steps_per_epoch=None needs a dataset of known size; give it.")
+    return number
+
+
+def check_steps(steps: int, steps_per_execution: int, accumulation: int, replicas: int) -> None:
+    """Raises ValueError unless an epoch's batches go evenly to replicas, executions and updates."""
+    if steps % replicas:
+        raise ValueError(
+            f"steps_per_epoch={steps} must be divisible by the {replicas} replicas: the rest would be "
+            "dropped."
+        )
+    steps //= replicas
+    if steps_per_execution < 1 or steps % steps_per_execution:
+        raise ValueError(
+            f"steps_per_execution={steps_per_execution} must divide the {steps} steps that each of the "
+            f"{replicas} replicas takes in an epoch."
+        )
+    if accumulation < 1 or steps_per_execution % accumulation:
+        raise ValueError(
+            f"gradient_accumulation_steps={accumulation} must divide "
+            f"steps_per_execution={steps_per_execution}: an execution ends with an update."
+        )
