@@ -23,10 +23,11 @@ ROOT = Path(__file__).resolve().parents[3]
 _NICENESS = 15
 _SECONDS_BETWEEN_LOOKS = 0.5
 
-# Milliseconds of a step of SGD on one core of an AMD EPYC, and of generating 1e6 samples of a direction:
-# first guesses, until runs have been measured.
+# Milliseconds of a step of SGD, and of 250 directions of 100,000 elements, on one core of an AMD EPYC: first
+# guesses, until runs have been measured.
 _STEP = {"fc": 0.3, "cnn": 12.0, "resnet8": 25.0}
-_MILLION_SAMPLES = 0.5
+_HADAMARD = 0.3
+_DENSE = 12.0
 _START_SECONDS = 12.0
 
 
@@ -220,16 +221,9 @@ def estimate(run: runs.Run, workdir: Path) -> float:
 
 def _guess(series: runs.Series) -> float:
     """Seconds of an epoch."""
-    network = series.config.split("_")[0]
     changes = dict(series.changes)
-    steps = 50_000 / changes.get("batch_size", 32)
-    if series.config.endswith("digits"):
-        steps = 1_097 / 32
-    milliseconds = _STEP[network]
+    examples = 1_097 if series.config.endswith("digits") else 50_000
+    milliseconds = next((each for name, each in _STEP.items() if name in series.config), max(_STEP.values()))
     if changes["method"] in ("rbd", "fpd"):
-        milliseconds += 0.7
-        if changes["basis"] != "hadamard":
-            milliseconds += _MILLION_SAMPLES * 25  # 250 directions of 100,000 elements
-    if changes["method"] == "nes":
-        milliseconds *= 4
-    return steps * milliseconds * series.workers / 1e3
+        milliseconds += _HADAMARD if changes["basis"] == "hadamard" else _DENSE
+    return examples / changes.get("batch_size", 32) * milliseconds * series.workers / 1e3
