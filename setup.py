@@ -23,12 +23,16 @@ def read_version() -> str:
 SDK = 'python_version < "3.9"'
 CURRENT = 'python_version >= "3.9"'
 
+# What reproducing the paper needs beside: progress bars and the page.
+REPORT = ["plotly>=5.15", "tqdm", "markdown"]
+
 setup(
     name="random_bases",
     version=read_version(),
     description="Training neural networks in low-dimensional random bases, for TensorFlow/Keras",
     license="MIT",
     packages=find_packages(include=["random_bases", "random_bases.*"]),
+    package_data={"random_bases.experiments.paper": ["report_template.html"]},
     python_requires=">=3.8",
     install_requires=[
         f"tensorflow>=2.16; {CURRENT}",
@@ -45,12 +49,15 @@ setup(
         f"tensorboard<2.7; {SDK}",
     ],
     extras_require={
+        "report": REPORT,
         "test": [
+            *REPORT,
             "pytest>=8",
             "pytest-xdist",
             "hypothesis",
             "packaging",
             f"tf-keras; {CURRENT}",
+            f"selenium; {CURRENT}",  # needs typing-extensions 4
             f"exceptiongroup<1.3; {SDK}",  # pytest's; 1.3 needs typing-extensions 4
         ],
         # One minor version, since ruff's formatting may change between them.

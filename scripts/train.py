@@ -12,6 +12,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
 
+import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -21,7 +22,17 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration fil
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory with <dataset>.npz; else keras.datasets.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Start anew, discarding a run in workdir.")
+_VIRTUAL_DEVICES = flags.DEFINE_integer(
+    "virtual_devices", 1, "So many devices are made of the CPU, for config.strategy=mirrored.", lower_bound=1
+)
 _VERBOSE = flags.DEFINE_enum("verbose", "1", ["0", "1", "2"], "As in keras.Model.fit.")
+
+
+def split_cpu(number):
+    """Makes virtual devices of the CPU."""
+    device = tf.config.list_physical_devices("CPU")[0]
+    tf.config.threading.set_inter_op_parallelism_threads(2 * number)  # replicas wait for each other
+    tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * number)
 
 
 def main(argv):
@@ -29,6 +40,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # checkpoints are no news
+    if _VIRTUAL_DEVICES.value > 1:
+        split_cpu(_VIRTUAL_DEVICES.value)
     config = _CONFIG.value
     if _DATA_DIR.value is not None:
         config.data_dir = _DATA_DIR.value

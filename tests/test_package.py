@@ -58,7 +58,7 @@ def requirements(python, extra=""):
     return combined
 
 
-@pytest.mark.parametrize("extra", ["", "test", "dev"])
+@pytest.mark.parametrize("extra", ["", "report", "test", "dev"])
 def test_python_38_requires_nothing_that_the_sdk_brings(extra):
     found = requirements("3.8", extra)
     assert "ml-collections" in found

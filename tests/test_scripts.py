@@ -3,8 +3,10 @@
 import ast
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +60,7 @@ def test_configs_are_valid_and_say_how_they_are_run(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
-    shape = (32, 32, 3) if config.dataset == "cifar10" else (28, 28, 1)
+    shape = {"cifar10": (32, 32, 3), "digits": (8, 8, 1)}.get(config.dataset, (28, 28, 1))
     model = networks.get(config.network, shape)
     size = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     for method in config.learning_rates:
@@ -79,3 +81,53 @@ def test_every_method_has_a_configuration():
 def test_table_1_has_its_six_networks():
     names = {f"{network}_{data}" for network in ("fc", "cnn") for data in ("mnist", "fmnist", "cifar10")}
     assert names <= {path.stem for path in CONFIGS}
+
+
+def reproduce(script, tmp_path, *flags):
+    """A script of the reproduction, with runs and results in `tmp_path`: (exit status, output)."""
+    directories = [f"--workdir={tmp_path / 'runs'}", f"--results={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *directories, *flags],
+        env=dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3"),
+        capture_output=True,
+        timeout=1200,
+    )
+    return done.returncode, done.stdout.decode() + done.stderr.decode()
+
+
+@pytest.mark.parametrize("name", ["table1", *(f"figure{number}" for number in range(1, 7))])
+def test_every_table_and_figure_has_a_script(name):
+    path = ROOT / "scripts" / f"{name}.py"
+    assert f'reproduce.only("{name}")' in path.read_text()
+    assert f"scripts/{name}.py" in ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_the_plan_of_the_reproduction(tmp_path):
+    status, output = reproduce("figure3", tmp_path, "--list", "--preset=quick")
+    assert status == 0, output[-2000:]
+    assert re.search(r"\| resnet8_cifar10/rbd-hadamard +\| [0-9]+ +\| 0 +\| 1 ", output)
+    assert "4 runs left" in output
+    assert results.read_json(tmp_path / "paper" / "figure3.json")["panels"][0]["lines"] == []
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_reproduction_goes_on_when_it_was_killed(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "figure3.py"), f"--workdir={tmp_path / 'runs'}"]
+    command += [f"--results={tmp_path}"]
+    first = subprocess.Popen(command, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    deadline = time.time() + 600
+    while not list(tmp_path.glob("runs/*/*/seed0/result.json")) and time.time() < deadline:
+        time.sleep(0.2)
+    first.kill()
+    first.wait()
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/seed0/result.json")}
+    assert 1 <= len(finished) < 4
+    status, output = reproduce("figure3", tmp_path)
+    assert status == 0, output[-2000:]
+    assert len(list(tmp_path.glob("runs/*/*/seed0/result.json"))) == 4
+    assert all(path.stat().st_mtime_ns == before for path, before in finished.items())
+    labels = [
+        line["label"] for line in results.read_json(tmp_path / "paper" / "figure3.json")["panels"][0]["lines"]
+    ]
+    assert labels == ["SGD", "RBD", "FPD", "NES"]

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -26,13 +26,16 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not a JSON file: {error}.") from error
 
 
-def keep_config(path: Path, wanted: Dict[str, Any], but: Sequence[str]) -> None:
+def keep_config(
+    path: Path, wanted: Dict[str, Any], but: Sequence[str], default: Optional[Dict[str, Any]] = None
+) -> None:
     """Writes a run's configuration, or makes sure that the one found there is the same.
 
     Args:
       path: of the JSON file, in the run's directory.
       wanted: the configuration.
       but: keys that may differ.
+      default: of keys that did not exist when the run was begun.
 
     Raises:
       ValueError: naming the keys that differ, and both values of each.
@@ -40,7 +43,7 @@ def keep_config(path: Path, wanted: Dict[str, Any], but: Sequence[str]) -> None:
     if not path.exists():
         write_json(path, wanted)
         return
-    found = read_json(path)
+    found = {**(default or {}), **read_json(path)}
     wanted = json.loads(json.dumps(wanted))  # tuples read as lists
     different = sorted(key for key in {*wanted, *found} - {*but} if wanted.get(key) != found.get(key))
     if different:

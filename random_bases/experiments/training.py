@@ -12,7 +12,8 @@ A run is a function of its configuration. Its directory holds
 
 A run that was killed and is started again goes on after its last whole epoch and ends with the same
 weights, bit for bit, as one that was not: order and augmentation of the data and the random bases are
-functions of (seed, step), and everything else is in the checkpoint.
+functions of (seed, step), and everything else is in the checkpoint. So a finished run that is started with
+more epochs goes on, too, where its epochs do not depend on their number.
 """
 
 import math
@@ -221,7 +222,8 @@ def run(
       verbose: 0: silent, 1 or 2: as `keras.Model.fit`, "run": one progress bar for the whole run.
 
     Returns:
-      What `result.json` holds. A finished run is not run again: its result is returned.
+      What `result.json` holds. A finished run is not run again: its result is returned. With more
+      epochs than it had it goes on.
 
     Raises:
       ValueError, TypeError: for a configuration that is not allowed, or one that differs from that of
@@ -239,16 +241,32 @@ def run(
     chief = strategies.is_chief(strategy)
     if chief:
         # Where the data lies does not change the run.
-        results.keep_config(workdir / "config.json", config.to_dict(), but=("data_dir",))
-    result = workdir / "result.json"
-    if result.exists():
-        content = results.read_json(result)
-    else:
+        free = ("data_dir", "epochs") if _goes_on(config, workdir) else ("data_dir",)
+        results.keep_config(workdir / "config.json", config.to_dict(), free, default_config().to_dict())
+        results.write_json(workdir / "config.json", config.to_dict())
+    content = _result(config, workdir)
+    if content is None:
         content = _train(config, workdir, strategy, verbose)
         if chief:
-            results.write_json(result, content)
+            results.write_json(workdir / "result.json", content)
     if content["status"] == "diverged":
         raise DivergedError(content["message"])
+    return content
+
+
+def _goes_on(config: ml_collections.ConfigDict, workdir: Path) -> bool:
+    """Whether the run in `workdir` is the beginning of this one, with fewer epochs."""
+    path = workdir / "config.json"
+    fewer = path.exists() and results.read_json(path)["epochs"] < config.epochs
+    return fewer and config.schedule == "constant" and averaging_runs.trains_by_steps(config)
+
+
+def _result(config: ml_collections.ConfigDict, workdir: Path) -> Optional[Dict[str, Any]]:
+    """The result found in `workdir`; None if there is none, or of fewer epochs."""
+    path = workdir / "result.json"
+    content = results.read_json(path) if path.exists() else None
+    if content and content["status"] == "finished" and content["config"]["epochs"] < config.epochs:
+        return None
     return content
 
 
@@ -315,12 +333,14 @@ def _train(
         callbacks.append(_RunProgress(updates))
     report = _describe(config, model, float(updates))
     steps_of_fit = updates * ipu_runs.local_replicas(strategy)
-    batches = datasets.training_batches(
-        data.train,
-        config.batch_size,
-        seed=config.seed,
-        start_step=int(epoch * updates) * batches_per_update,
-        augment=config.augment,
+    batches = datasets.without_autotuning(
+        datasets.training_batches(
+            data.train,
+            config.batch_size,
+            seed=config.seed,
+            start_step=int(epoch * updates) * batches_per_update,
+            augment=config.augment,
+        )
     )
     batches = workers.share_batches(batches, config.batch_size, strategy)
     if trainer is model:

@@ -1,5 +1,6 @@
 """One run from one configuration: what it writes, that it can be killed, and what it refuses."""
 
+import json
 import os
 import random
 import signal
@@ -89,6 +90,24 @@ def test_a_finished_run_is_not_run_again(finished):
     before = (workdir / "metrics.csv").stat().st_mtime_ns
     assert training.run(config, workdir, verbose=0) == result
     assert (workdir / "metrics.csv").stat().st_mtime_ns == before
+
+
+def test_a_finished_run_goes_on_with_more_epochs(finished, tmp_path):
+    config, workdir, result = finished
+    training.run(small_config(epochs=1), tmp_path, verbose=0)
+    training.run(config, tmp_path, verbose=0)
+    assert_same_state(final_state(workdir), final_state(tmp_path))
+    longer = results.read_json(tmp_path / "result.json")
+    assert longer["validation_accuracy"] == result["validation_accuracy"]
+    assert results.read_json(tmp_path / "config.json")["epochs"] == 4
+    with pytest.raises(ValueError, match="another configuration .*epochs: 4 != 2"):
+        training.run(small_config(epochs=2), tmp_path, verbose=0)
+
+
+def test_more_epochs_of_a_falling_learning_rate_are_another_run(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(small_config(epochs=1, schedule="linear").to_dict()))
+    with pytest.raises(ValueError, match="another configuration .*epochs: 1 != 2"):
+        training.run(small_config(epochs=2, schedule="linear"), tmp_path, verbose=0)
 
 
 def test_another_configuration_is_refused_and_nothing_lost(finished):

@@ -1,0 +1,27 @@
+"""Writes the page of the reproduction, `report.html`, from the data that `scripts/reproduce.py` has left.
+
+python scripts/report.py [--results=results]
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+
+from absl import app, flags
+
+from random_bases.experiments.paper import report
+
+_RESULTS = flags.DEFINE_string("results", "results", "The directory of paper/, where the page goes.")
+
+
+def main(argv):
+    """Writes the page."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    report.write(Path(_RESULTS.value))
+    print(f"{_RESULTS.value}/report.html")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,45 @@
+import pytest
+
+from random_bases.experiments import training
+from random_bases.experiments.paper import items, presets, runner
+from tests.experiments.paper.test_published import configuration
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_every_planned_run_has_a_valid_configuration(preset):
+    planned = runner.merged(items.plan(list(items.ITEMS), presets.PRESETS[preset]))
+    assert len(planned) > 20
+    checked = {}
+    for run in planned:
+        checked[run.series] = run
+    for run in checked.values():
+        config = configuration(run.series.config)
+        config.update({**dict(run.series.changes), "epochs": run.epochs, "seed": run.seed})
+        training.check_config(config)
+        training.build_optimizer(config)
+
+
+def test_a_plan_is_a_function_of_its_arguments_and_parts_add_up():
+    quick = presets.PRESETS["quick"]
+    assert items.plan(["table1"], quick) == items.plan(["table1"], quick)
+    both = items.plan(["table1", "figure6"], quick)
+    assert both == items.plan(["table1"], quick) + items.plan(["figure6"], quick)
+
+
+def test_the_paper_has_100_epochs_and_3_seeds():
+    planned = items.plan(["table1"], presets.PRESETS["paper"])
+    assert {run.epochs for run in planned} == {100}
+    assert {run.seed for run in planned} == {0, 1, 2}
+
+
+def test_directories_are_distinct():
+    planned = runner.merged(items.plan(list(items.ITEMS), presets.PRESETS["paper"]))
+    directories = {}
+    for run in planned:
+        assert directories.setdefault(run.directory(items.Path()), run) == run
+    assert len({(run.series, run.seed) for run in planned}) == len(directories)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="only=\\['table9'\\] is unknown; allowed: table1, figure1"):
+        items.check(["table1", "table9"])

@@ -1,0 +1,161 @@
+"""The page, and the tables and figures it shows, made of runs whose results are known."""
+
+import csv
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from random_bases.experiments import results
+from random_bases.experiments.paper import presets, report
+from tests.experiments.paper import fabricated
+
+pytest.importorskip("plotly", reason="the page needs plotly: pip install -e '.[report]'")
+pytest.importorskip("tqdm", reason="runs need tqdm: pip install -e '.[report]'")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Results of made-up runs, with the page."""
+    workdir = tmp_path_factory.mktemp("runs")
+    directory = tmp_path_factory.mktemp("results")
+    fabricated.write(workdir, directory)
+    (directory / "paper" / "findings.md").write_text("Found: **a reason**.\n")
+    report.write(directory)
+    return directory
+
+
+def test_table_1_says_what_was_measured(directory):
+    content = results.read_json(directory / "paper" / "table1.json")
+    digits = content["rows"][0]["cells"]
+    assert content["rows"][0]["network"] == "fc_digits"
+    assert digits["SGD"]["measured"]["mean"] == pytest.approx(90)
+    assert digits["FPD"]["measured"]["relative"] == pytest.approx(0.4 / 0.9)
+    lines = (directory / "paper" / "table1.md").read_text().splitlines()
+    assert "70.00 (0.78), 1 x 10" in lines[2] and len(lines) == 4
+    with (directory / "paper" / "table1.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 6 and {row["source"] for row in rows} == {"here"}
+    assert [float(row["mean"]) for row in rows if row["column"] == "NES"] == pytest.approx([20, 20])
+
+
+def test_figures_have_the_lines_of_their_runs(directory):
+    paper = directory / "paper"
+    (curves,) = results.read_json(paper / "figure3.json")["panels"]
+    assert [line["label"] for line in curves["lines"]] == ["SGD", "RBD", "FPD", "NES"]
+    gaps = results.read_json(paper / "figure3.json")["gaps"]
+    assert gaps["measured"] == pytest.approx({"fpd": 30, "nes": 50}) and gaps["epochs"] == 2
+    accuracy, time = results.read_json(paper / "figure4.json")["panels"]
+    assert accuracy["lines"][0]["x"] == [1, 2, 5, 10, 20] == time["lines"][0]["x"]
+    # SGD has run for ten epochs, the others for five: all are shown after five.
+    (panel,) = results.read_json(paper / "figure6.json")["panels"]
+    assert panel["lines"][0]["x"][-1] == 9610 and panel["lines"][1]["y"] == pytest.approx([65, 65])
+    for number in range(1, 7):
+        assert (paper / f"figure{number}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (paper / f"figure{number}.svg").read_text()[:1000]
+
+
+class Page(HTMLParser):
+    """Collects links, sources and identities."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.sources, self.identities = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        if tag == "a":
+            self.links.append(named["href"])
+        if "src" in named or tag == "link":
+            self.sources.append(named.get("src", named.get("href")))
+        if "id" in named:
+            self.identities.append(named["id"])
+
+
+def test_the_page_needs_no_network_and_its_links_work(directory):
+    page = Page((directory / "report.html").read_text(encoding="utf-8"))
+    assert page.sources and all(source.startswith("data:") for source in page.sources)
+    assert len(page.identities) == len(set(page.identities))
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.identities, link
+        elif not link.startswith("https://"):
+            assert (directory / link).exists(), link
+    assert len([link for link in page.links if link.startswith("paper/")]) == 6 * 3 + 3
+
+
+def test_the_page_says_what_people_found_and_what_ran(directory):
+    text = (directory / "report.html").read_text(encoding="utf-8")
+    assert "Found: <strong>a reason</strong>." in text
+    assert "fc_digits/rbd-hadamard-compartments=5" in text and "compartments: 5" in text
+    assert "made up" in text and "tensorflow 2.x" in text
+
+
+def test_text_is_escaped():
+    assert "&lt;b&gt;" in report.table([{"<a>": "<b>"}])
+
+
+def test_the_papers_numbers_stand_beside_ours(tmp_path):
+    quick = presets.PRESETS["quick"]._replace(networks=("fc_mnist",), augmented=("fc_mnist",))
+    fabricated.write(tmp_path / "runs", tmp_path, quick)
+    table = (tmp_path / "paper" / "table1.md").read_text()
+    assert "93.89 ± 0.02 (0.96)" in table and "70.00 (0.78), 1 x 20" in table
+    report.write(tmp_path)
+    assert "fewer epochs" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+# --- In a browser --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    paths = [shutil.which("chromium"), shutil.which("chromedriver")]
+    if None in paths:
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = paths[0]
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(paths[1]))
+    yield driver
+    driver.quit()
+
+
+def show(browser, directory, width, media="screen"):
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+    browser.get((directory / "report.html").as_uri())
+    browser.execute_script("fit()")
+
+
+@pytest.mark.parametrize("width, media", [(360, "screen"), (1280, "screen"), (700, "print")])
+def test_the_page_in_a_browser(browser, directory, width, media):
+    show(browser, directory, width, media)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
+    plots = browser.find_elements("css selector", ".plotly-graph-div")
+    panels = [
+        len(results.read_json(path).get("panels", "1")) for path in (directory / "paper").glob("figure*.json")
+    ]
+    assert len(plots) == sum(panels)
+    for plot in plots:
+        assert plot.find_elements("css selector", ".main-svg"), plot.get_attribute("id")
+        assert plot.rect["width"] <= width and plot.rect["height"] > 200
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert all(browser.execute_script("return [...document.images].map(image => image.naturalWidth)"))
+
+
+def test_points_can_be_hovered(browser, directory):
+    show(browser, directory, 1280)
+    script = (
+        "const plot = document.getElementById('figure3-0'); plot.scrollIntoView();"
+        "Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 1}]);"
+        "return [...plot.querySelectorAll('.hovertext')].map(text => text.textContent)"
+    )
+    (text,) = browser.execute_script(script)
+    assert re.search("2: 90", text)
