@@ -3,8 +3,8 @@
 H v is the derivative along v of the gradient: forward over reverse (Pearlmutter 1994), two to three
 times the time of a gradient and no memory for the outer derivative. TensorFlow cannot do that through
 a loop of a graph (TF 2.21 refuses, TF 2.6 gives wrong numbers: both tried with `tf.while_loop`, which
-recurrent layers use). A model whose graph has a loop is therefore differentiated in reverse twice: the
-same product, with more memory.
+recurrent layers use) or a condition (TF 2.21 refuses). A model whose graph has one is therefore
+differentiated in reverse twice: the same product, with more memory.
 
 A `tf.stop_gradient` can leave first derivatives right and make second ones wrong. `tf.nn.moments` stops
 that of the mean inside the variance, where it is 0; its own derivative is not. In float64, products through
@@ -24,7 +24,7 @@ from random_bases.analysis.objective import Loss, Objective, Tensors
 from random_bases.keras_api import keras
 from random_bases.optimizers.rule import densify
 
-_LOOPS = ("While", "StatelessWhile")
+_CONTROL_FLOW = ("While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase")
 
 
 class HessianVectorProduct:
@@ -69,8 +69,8 @@ class HessianVectorProduct:
                     f"model={self.objective.model.name!r} or its loss has a tf.stop_gradient inside (Keras "
                     "3's LayerNormalization has one): TensorFlow's second derivatives may be wrong."
                 )
-            looped = not found.isdisjoint(_LOOPS)
-            self._product = tf.function(self._reverse_twice if looped else self._forward_over_reverse)
+            straight = found.isdisjoint(_CONTROL_FLOW)
+            self._product = tf.function(self._forward_over_reverse if straight else self._reverse_twice)
         return self._product
 
     def _forward_over_reverse(self, weights, direction, x, y) -> Tensors:

@@ -41,6 +41,26 @@ def test_product_is_the_difference_of_gradients(name):
     assert np.linalg.norm(found - differences) < 5e-3 * np.linalg.norm(differences)
 
 
+class Conditional(keras.layers.Layer):
+    """sin(x) x where that has a positive sum; else x."""
+
+    def call(self, inputs):
+        curved = tf.sin(inputs) * inputs
+        return tf.cond(tf.reduce_sum(curved) > 0, lambda: curved, lambda: inputs)
+
+
+def test_product_through_a_condition():
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3), Conditional()])
+    x = np.random.RandomState(0).normal(size=(8, 5)).astype(np.float32)
+    product = curvature.HessianVectorProduct(model, (x, np.zeros((8, 3), np.float32)), "mse")
+    (v,) = directions.draw(model, 1, seed=4)
+    step = 2e-3
+    gradients = [product.objective.gradient(product.objective.moved(v, by)) for by in (step, -step)]
+    differences = np.concatenate([((a - b) / (2 * step)).numpy().ravel() for a, b in zip(*gradients)])
+    found = np.concatenate([each.numpy().ravel() for each in product(v)])
+    assert np.linalg.norm(found - differences) < 5e-3 * np.linalg.norm(differences)
+
+
 @pytest.mark.parametrize(("name", "expected"), [("sequential", False), ("subclassed", True)])
 def test_loops_are_noticed(name, expected):
     model, x = networks.build(name)
