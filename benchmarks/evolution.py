@@ -49,6 +49,6 @@ def run() -> List[Figure]:
         what = f"loss after {updates} updates, {name}"
         figures.append(Figure(what, "evosax Open_ES", loss, peer, "", loss / peer, "<= 1.02"))
         ms, peer = of("ms")
-        figures.append(Figure(f"update, {name}", "evosax Open_ES", ms, peer, "ms", ms / peer, ""))
+        figures.append(Figure(f"update, {name}", "evosax Open_ES", ms, peer, "ms", ms / peer))
     figures.append(Figure(f"update, {name}", "2020 code", ms, _MS_2020, "ms", ms / _MS_2020, "<= 1"))
     return figures

@@ -1,7 +1,8 @@
 """Keras callbacks that change how a model trains in random bases."""
 
-from random_bases.keras_api import keras
+from random_bases.keras_api import keras, strategy_of
 from random_bases.optimizers import RandomBasesDescent
+from random_bases.sampling.target import refuse_ipus
 
 
 class SwitchToInner(keras.callbacks.Callback):
@@ -40,6 +41,7 @@ class SwitchToInner(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         del logs
+        refuse_ipus(strategy_of(self.model), "SwitchToInner, which replaces the optimizer within `fit`,")
         optimizer = self.model.optimizer
         if optimizer is self._inner:
             return  # another fit, after the switch

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from random_bases.sampling.target import in_ipu_program, is_of_ipus
+from random_bases.sampling.target import is_of_ipus
 
 CONNECTIONS = ("always", "on_demand", "never", "pre_compile")
 STOCHASTIC_ROUNDING = ("off", "replica_identical")
@@ -204,17 +204,6 @@ def check_fit(
     if steps_per_epoch is None:
         steps_per_epoch = ipu_rules.number_of_batches(dataset)
     ipu_rules.check_steps(steps_per_epoch, steps_per_execution, gradient_accumulation_steps, count)
-
-
-def call(strategy: tf.distribute.Strategy, function):
-    """function() as a program of `strategy`'s device, if that is the IPU; else here.
-
-    What was drawn on the chip must be drawn there again.
-    """
-    if not is_of_ipus(strategy) or in_ipu_program():
-        return function()
-    with strategy.scope():
-        return strategy.run(tf.function(function, jit_compile=True, autograph=False))
 
 
 def _options_of(strategy: tf.distribute.Strategy) -> Dict[str, Any]:

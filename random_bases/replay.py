@@ -28,6 +28,7 @@ from random_bases import keras_api, strategies
 from random_bases.keras_api import keras
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.sampling import STREAM_VERSION
+from random_bases.sampling.target import refuse_ipus
 
 MAGIC = b"RNDSTEPS"
 FORMAT_VERSION = 1
@@ -84,6 +85,7 @@ class ReplayLog(keras.callbacks.Callback):
         if keras_api.step_is_compiled(model):
             raise ValueError("ReplayLog needs compile(..., jit_compile=False): see its docstring.")
         strategy = keras_api.strategy_of(model)
+        refuse_ipus(strategy, "ReplayLog, which has the training step write to variables of its own,")
         with strategy.scope():
             if optimizer.rule.subspace is None:
                 keras_api.build_optimizer(optimizer, model.trainable_variables)

@@ -8,7 +8,7 @@ import os
 import tensorflow as tf
 
 from random_bases.keras_api import GENERATION
-from random_bases.sampling.target import is_of_ipus
+from random_bases.sampling.target import in_ipu_program, is_of_ipus
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "ipu", "ipu_pod")
 
@@ -78,6 +78,17 @@ def replicas(strategy: tf.distribute.Strategy) -> int:
     from random_bases import ipu
 
     return ipu.replicas(strategy) if is_of_ipus(strategy) else strategy.num_replicas_in_sync
+
+
+def call(strategy: tf.distribute.Strategy, function):
+    """function() as a program of `strategy`'s device, if that is the IPU; else here.
+
+    What was drawn on the chip must be drawn there again.
+    """
+    if not is_of_ipus(strategy) or in_ipu_program():
+        return function()
+    with strategy.scope():
+        return strategy.run(tf.function(function, jit_compile=True, autograph=False))
 
 
 def _best(ipu) -> str:

@@ -3,8 +3,8 @@
 python scripts/figure2.py [--preset=smoke|quick|paper] [--data_dir=DIRECTORY] [--jobs=N]
 
 The paper: 1, 8 and 16 IPUs reach one accuracy, in less time the more there are. Ours are 1 to 16 virtual
-devices of one process, with signs for directions, and batches and rates four times the paper's; times are
-of one worker's share of a step's random bases.
+devices of one process, with signs for directions and batches of 32 each; times are of one worker's share of
+a step's random bases.
 """
 
 import reproduce

@@ -6,8 +6,9 @@ TF_USE_LEGACY_KERAS=1 python scripts/launch_workers.py --workers=4 -- \
 
 Each worker gets a TF_CONFIG with free ports of the loopback interface; its output comes with its number.
 If one fails, all are ended. A worker that gives no sign of life, or makes no progress, for --timeout
-seconds counts as hanging: its name is printed and all are ended. Exit status: 0 if all succeeded, that of
-the first that failed (128 + n if signal n ended it), 124 after a timeout.
+seconds counts as hanging: its name is printed and all are ended. If another fails before, since what it
+waits for does not come, the silent one is named, too. Exit status: 0 if all succeeded, that of the first
+that failed (128 + n if signal n ended it), 124 after a timeout.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ _TIMEOUT = flags.DEFINE_float(
 )
 _HANGS = 124
 _SECONDS_TO_END = 5.0
+_SECONDS_OF_SILENCE = 5.0  # ten times those between heartbeats
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -88,8 +90,7 @@ class Watch:
         if not any(beats):
             return [], ""
         self._begin = self._begin or now
-        seen = [max(self._awake, beat[0] if beat else self._begin) for beat in beats]
-        silent = [i for i, last in enumerate(seen) if now - last > self._timeout]
+        silent = self.silent(self._timeout)
         if silent:
             return silent, "gives no sign of life"
         progress = [beat and beat[1] for beat in beats]
@@ -98,6 +99,14 @@ class Watch:
         if now - max(self._awake, self._changed) > self._timeout and None not in progress:
             return [i for i, value in enumerate(progress) if value == min(progress)], "makes no progress"
         return [], ""
+
+    def silent(self, seconds):
+        """The numbers of the workers that have given no sign of life for so long."""
+        beats = [self._read(path) for path in self._paths]
+        if not any(beats):
+            return []
+        seen = [max(self._awake, beat[0] if beat else self._begin or self._awake) for beat in beats]
+        return [i for i, last in enumerate(seen) if time.time() - last > seconds]
 
     @staticmethod
     def _read(path):
@@ -129,6 +138,9 @@ def wait(processes, watch):
             if status:
                 how = f"signal {-status}" if status < 0 else f"status {status}"
                 print(f"Worker {index} failed with {how}; ending all.", file=sys.stderr)
+                for other in watch.silent(_SECONDS_OF_SILENCE):
+                    if statuses[other] is None:
+                        print(f"Worker {other} gives no sign of life: it hung before.", file=sys.stderr)
                 return 128 - status if status < 0 else status
         if all(status == 0 for status in statuses):
             return 0

@@ -1,6 +1,7 @@
 """Small networks of every kind, with inputs for them: what tests of whole models go through."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable, set_random_seed
@@ -138,6 +139,11 @@ ALL = {
         subclassed,
     )
 }
+# The names for parametrized tests; those that take longest to compile are for `-m slow`.
+EACH = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("attention", "recurrent") else name
+    for name in sorted(ALL)
+]
 
 
 def build(name, seed=0):

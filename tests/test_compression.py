@@ -81,7 +81,7 @@ def test_a_new_process_predicts_the_same_bits_from_a_hundredth_of_the_bytes(tmp_
     assert np.abs(found - fc().predict(IMAGES, verbose=0)).max() > 0.01
 
 
-@pytest.mark.parametrize("name", sorted(networks.ALL))
+@pytest.mark.parametrize("name", networks.EACH)
 def test_weights_and_state_come_back(tmp_path, name):
     sub, x = trained(name)
     sub.export_compressed(str(tmp_path / "model.rb"))

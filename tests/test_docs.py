@@ -57,6 +57,7 @@ def test_its_shell_command_makes_a_valid_tf_config(manifest, index):
     assert "--config.strategy=multi_worker" in flags
 
 
+@pytest.mark.slow
 def test_the_example_of_fine_tuning_improves():
     text = (ROOT / "docs" / "evolution.md").read_text(encoding="utf-8")
     (program,) = [block for block in re.findall("```python\n(.*?)```", text, re.S) if "import" in block]

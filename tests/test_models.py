@@ -128,7 +128,7 @@ def optimizer_sizes(optimizer):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
-@pytest.mark.parametrize("name", sorted(networks.ALL))
+@pytest.mark.parametrize("name", networks.EACH)
 def test_outputs_losses_and_gradients_are_those_at_theta0_plus_p_c(name, mode):
     sub, x, y = wrapped(name)
     inputs = tf.nest.map_structure(tf.constant, x)
@@ -199,7 +199,7 @@ def test_a_seed_gives_other_directions():
 # --- What Keras sees ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(networks.ALL))
+@pytest.mark.parametrize("name", networks.EACH)
 def test_only_the_coordinates_are_trained(name):
     sub, x, y = wrapped(name)
     theta0 = values(sub.model.trainable_variables)
@@ -340,7 +340,7 @@ def test_early_stopping_restores_the_best_coordinates():
 # --- materialize ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(networks.ALL))
+@pytest.mark.parametrize("name", networks.EACH)
 def test_materialize_gives_an_independent_model(name):
     sub, x, _ = wrapped(name)
     move(sub)

@@ -32,6 +32,17 @@ def test_unknown_names_are_refused():
         rb.strategies.get("tpu")
 
 
+@pytest.mark.parametrize("name", ["ipu", "ipu_pod"])
+def test_without_the_poplar_sdk_the_error_says_how_to_run_on_a_cpu(name):
+    with pytest.raises(RuntimeError, match=r'"ipu(_pod)?" needs tensorflow.python.ipu, .*Poplar SDK.* "cpu"'):
+        rb.strategies.get(name)
+
+
+def test_only_ipus_have_options():
+    with pytest.raises(ValueError, match=r'"cpu" has no options, got \[\'replicas\'\]'):
+        rb.strategies.get("cpu", replicas=2)
+
+
 @pytest.mark.skipif(GENERATION != "keras3", reason="of Keras 3")
 def test_keras_3_names_the_switch_for_several_workers():
     with pytest.raises(RuntimeError, match="TF_USE_LEGACY_KERAS=1"):

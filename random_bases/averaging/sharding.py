@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from random_bases.bases import TrajectoryBasis
 from random_bases.models.parametrisation import Parametrisation
+from random_bases.sampling.target import refuse_ipus
 from random_bases.subspace import Subspace
 
 
@@ -50,6 +51,7 @@ def share_out(coefficients: np.ndarray, vectors: Sequence[np.ndarray]) -> Shards
       ValueError: if there are more replicas than directions.
     """
     strategy = tf.distribute.get_strategy()
+    refuse_ipus(strategy, "TrainableWeightAveraging with directions shared out over the replicas of a pod")
     replicas = strategy.num_replicas_in_sync
     if replicas > len(coefficients):
         raise ValueError(f"{len(coefficients)} directions cannot be shared out over {replicas} replicas.")

@@ -34,9 +34,16 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def strategy(config: ml_collections.ConfigDict) -> tf.distribute.Strategy:
-    """The strategy that a configuration names."""
+    """The strategy that a configuration names.
+
+    Raises:
+      ValueError: where it cannot work, saying what it needs.
+    """
     options = {"replicas": config.ipus} if config.strategy == "ipu" else {}
-    return strategies.get(config.strategy, **options)
+    try:
+        return strategies.get(config.strategy, **options)
+    except RuntimeError as error:
+        raise ValueError(f"config.strategy={config.strategy!r}: {error}") from error
 
 
 def basis(config: ml_collections.ConfigDict, size: Optional[int]):

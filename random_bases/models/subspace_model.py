@@ -4,7 +4,7 @@ from typing import List, Sequence, Union
 
 import tensorflow as tf
 
-from random_bases import bases, compression, ipu
+from random_bases import bases, compression, strategies
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
 from random_bases.keras_api import keras, register_serializable, strategy_of
@@ -161,7 +161,7 @@ class SubspaceModel(keras.Model):
           ValueError: if Keras cannot clone the wrapped model.
         """
         # On the device that trained it, whose directions they are.
-        theta = ipu.call(
+        theta = strategies.call(
             strategy_of(self), lambda: self._parametrisation.theta(backend.value(self.coordinates))
         )
         clone = clone_model(self.model)

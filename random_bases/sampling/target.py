@@ -17,6 +17,12 @@ def on_ipu() -> bool:
     return is_of_ipus(tf.distribute.get_strategy())
 
 
+def refuse_ipus(strategy: tf.distribute.Strategy, what: str) -> None:
+    """Raises ValueError for `what` does not work under one of Graphcore's strategies, if it is one."""
+    if is_of_ipus(strategy):
+        raise ValueError(f"{what} does not work on the IPU; docs/ipu.md lists what does.")
+
+
 def in_ipu_program() -> bool:
     """Whether a program for the IPU, which is compiled as a whole, is being traced."""
     return not tf.executing_eagerly() and on_ipu()

@@ -53,16 +53,17 @@ def assert_same_training(one, other):
         np.testing.assert_allclose(np.hstack(one[key]), np.hstack(other[key]), atol=1e-5)
 
 
-def test_mirrored_replicas_train_alike_and_hold_a_part_each(tmp_path):
+@pytest.mark.parametrize(
+    ("replicas", "parts"), [(2, [5, 5]), pytest.param(4, [2, 3, 2, 3], marks=pytest.mark.slow)]
+)
+def test_mirrored_replicas_train_alike_and_hold_a_part_each(tmp_path, replicas, parts):
     record(tmp_path, width=16, count=10)
     alone = sharded.train(tf.distribute.get_strategy(), tmp_path)
-    two, four = map(result_of, [start("mirrored", replicas, tmp_path) for replicas in (2, 4)])
-    assert_same_training(alone, two)
-    assert_same_training(alone, four)
+    several = result_of(start("mirrored", replicas, tmp_path))
+    assert_same_training(alone, several)
     (whole,) = alone["bytes"]
-    assert two["bytes"] == [whole // 2, whole // 2]
-    assert four["bytes"] == [whole * part // 10 for part in (2, 3, 2, 3)]
-    assert len(set(four["devices"])) == 4
+    assert several["bytes"] == [whole * part // 10 for part in parts]
+    assert len(set(several["devices"])) == replicas
 
 
 @pytest.mark.slow

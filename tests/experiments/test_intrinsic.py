@@ -82,6 +82,7 @@ def killed_and_resumed(tmp_path_factory):
     return directory, first, done.stdout.decode()
 
 
+@pytest.mark.slow
 def test_a_search_killed_and_resumed_ends_like_one_that_was_not(killed_and_resumed, tmp_path):
     directory, first, output = killed_and_resumed
     undisturbed = intrinsic.run(small_config(), tmp_path, verbose=0)
@@ -92,6 +93,7 @@ def test_a_search_killed_and_resumed_ends_like_one_that_was_not(killed_and_resum
     assert "d = 300, seed 3" in output and "direct training" not in output
 
 
+@pytest.mark.slow
 def test_the_digits_have_an_intrinsic_dimension(killed_and_resumed):
     directory, _, output = killed_and_resumed
     found = results.read_json(directory / "results.json")

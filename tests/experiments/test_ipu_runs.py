@@ -109,3 +109,8 @@ def test_structured_bases_have_no_generator_to_choose():
 def test_examples_that_replicas_cannot_share_out_are_refused(tmp_path):
     with installed(), pytest.raises(ValueError, match="32 examples to evaluate cannot be shared out among 3"):
         training.run(config(ipus=3, batch_size=33), tmp_path, verbose=0)
+
+
+def test_without_the_sdk_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="config.strategy='ipu': .*needs tensorflow.python.ipu"):
+        training.run(config(), tmp_path, verbose=0)

@@ -148,5 +148,9 @@ def test_a_hanging_worker_is_named(tmp_path):
         time.sleep(0.05)
     os.kill(worker_of(process, 1), signal.SIGSTOP)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 124
-    assert "Worker 1 gives no sign of life since 20 s; ending all." in errors
+    # TensorFlow may find out first, and end worker 0.
+    if process.returncode == 124:
+        assert "Worker 1 gives no sign of life since 20 s; ending all." in errors
+    else:
+        assert "Worker 0 failed" in errors
+        assert "Worker 1 gives no sign of life: it hung before." in errors

@@ -5,6 +5,8 @@ python -m tests.optimizers.replicas K CASES, where CASES is JSON: {name: argumen
 
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -90,7 +92,7 @@ def collectives(function):
     return shapes
 
 
-def case(strategy, k, examples=24, mixed=False, **arguments):
+def case(strategy, k, examples=24, mixed=False, logged=False, **arguments):
     x, y = data(examples=examples)
     arguments = {"dimensions": 10, "basis": "rademacher", "seed": 3, **arguments}
     with strategy.scope():
@@ -100,7 +102,9 @@ def case(strategy, k, examples=24, mixed=False, **arguments):
         options = {} if GENERATION == "keras2.6" else {"jit_compile": False}
         model.compile(compiled, loss=keras.losses.MeanSquaredError(), **options)
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
-    shapes = collectives(lambda: model.fit(dataset, epochs=1, verbose=0))
+    log = Path(tempfile.mkdtemp()) / "log"
+    callbacks = [rb.ReplayLog(log)] if logged else []
+    shapes = collectives(lambda: model.fit(dataset, epochs=1, verbose=0, callbacks=callbacks))
     reached = flat(values(model.trainable_variables))
     replicas = [flat([v.numpy() for v in vs]) for vs in zip(*map(per_replica, model.trainable_variables))]
     alone = dense_model()
@@ -113,7 +117,15 @@ def case(strategy, k, examples=24, mixed=False, **arguments):
         "replicas": len(replicas),
         "shapes": shapes,
         "bytes": optimizer.bytes_per_step,
+        "replayed": logged and replays(log, reached),
     }
+
+
+def replays(log, reached):
+    """Whether one process makes the replicas' weights of their log, bit for bit."""
+    model = dense_model()
+    rb.replay(log, model)
+    return bool(np.array_equal(flat(values(model.trainable_variables)), reached))
 
 
 def per_replica(variable):

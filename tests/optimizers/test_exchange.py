@@ -26,7 +26,7 @@ CASES = {
     "split": {"replicas": "split"},
     "updates": {"replicas": "split", "exchange": "updates"},
     "split unevenly": {"replicas": "split", "dimensions": 11},
-    "independent layers": {"replicas": "independent", "compartments": "layer"},
+    "independent layers": {"replicas": "independent", "compartments": "layer", "logged": True},
     "uneven last batch": {"replicas": "split", "examples": 21},
     "loss scale": {"replicas": "independent", "mixed": True},
     "too few": {"replicas": "split", "compartments": 3, "dimensions": 5, "examples": 8},
@@ -64,6 +64,11 @@ def test_replicas_equal_their_formula(run, name):
     assert result["moved"] > 0.05
     assert result["error"] < 1e-6
     assert result["replicas"] == k and result["replicas_equal"], "weights of replicas part"
+
+
+def test_one_process_replays_the_log_of_several(run):
+    _, results = run
+    assert results["independent layers"]["replayed"] is True
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "too few"])

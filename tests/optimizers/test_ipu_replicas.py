@@ -87,7 +87,7 @@ def test_shared_directions_step_alike_for_every_number_of_replicas(alone, replic
     assert sent == 4 * 12 * 2 * (replicas - 1) // replicas
 
 
-@pytest.mark.parametrize("exchange", ["coordinates", "updates"])
+@pytest.mark.parametrize("exchange", ["coordinates", pytest.param("updates", marks=pytest.mark.slow)])
 def test_replicas_that_split_directions_of_the_same_data_step_as_one_with_all(alone, exchange):
     weights, sent = train(2, rbd(replicas="split", exchange=exchange), same_data=True)
     assert_close(weights, alone)
@@ -100,7 +100,7 @@ def test_replicas_that_split_directions_each_project_their_own_gradient():
     assert_close(weights, _by_formula("split", 2))
 
 
-@pytest.mark.parametrize("pod", [False, True], ids=["", "under poprun"])
+@pytest.mark.parametrize("pod", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "under poprun"])
 def test_independent_directions_are_averaged(pod):
     weights, sent = train(2, rbd(replicas="independent"), pod)
     assert_close(weights, _by_formula("independent", 2))

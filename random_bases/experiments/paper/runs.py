@@ -155,6 +155,11 @@ def accuracy_line(
 ) -> Dict[str, Any]:
     """A line of percentages against x after `epochs`, of the (x, series) that have got so far."""
     found = [(x, measured(each, workdir, epochs)) for x, each in points]
-    found = [(x, each) for x, each in found if each.accuracies and each.epochs == epochs]
+    return measured_line(label, [(x, each) for x, each in found if each.epochs == epochs], style)
+
+
+def measured_line(label: str, points: List[Tuple[float, Measured]], style: str = "line") -> Dict[str, Any]:
+    """A line of percentages against x, of what has run."""
+    found = [(x, each) for x, each in points if each.accuracies]
     deviations = [None if each.deviation is None else 100 * each.deviation for _, each in found]
     return panels.line(label, [x for x, _ in found], [100 * e.mean for _, e in found], deviations, style)
