@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from random_bases import bases
 from random_bases.analysis import directions, landscape
 from random_bases.experiments import datasets, networks, results, training
-from random_bases.experiments.paper import runs, timing
+from random_bases.experiments.paper import panels, runs, timing
 from random_bases.experiments.paper.presets import Preset
 from random_bases.keras_api import compile_model, set_random_seed
 
@@ -122,7 +122,7 @@ def draw(found: Dict[str, Any], path: Path) -> None:
     axes.set_zlabel("training loss")
     axes.view_init(elev=40, azim=-80)
     axes.legend(loc="upper left")
-    figure.savefig(str(path), dpi=130)
+    panels.save(figure, path)
 
 
 def _draw_basis(axes, found: Dict[str, Any]) -> None:

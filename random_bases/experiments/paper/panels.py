@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
@@ -65,6 +66,8 @@ def draw(panels: Sequence[Dict[str, Any]], path: Path) -> None:
         for each in content["lines"]:
             _plot(axes, each)
         if content["xscale"] == "log":
+            axes.set_xticks(ticks(content))
+            axes.set_xticks([], minor=True)
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.set_title(content["title"])
         axes.set_xlabel(content["xlabel"])
@@ -73,7 +76,22 @@ def draw(panels: Sequence[Dict[str, Any]], path: Path) -> None:
         if content["lines"]:
             axes.legend(fontsize="small")
     figure.tight_layout()
-    figure.savefig(str(path), dpi=130)
+    save(figure, path)
+
+
+def ticks(content: Dict[str, Any]) -> List[float]:
+    """Where a panel with a logarithmic axis has its ticks: at its points, as far as they do not crowd."""
+    places: List[float] = []
+    for x in sorted({x for each in content["lines"] for x in each["x"]}):
+        if not places or x > 1.4 * places[-1]:
+            places.append(x)
+    return places
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure so that the same one gives the same file; the path's ending chooses the format."""
+    with rc_context({"svg.hashsalt": "random_bases"}):
+        figure.savefig(str(path), dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _plot(axes, content: Dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ from typing import Any, Dict
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from random_bases.experiments.paper import panels
+
 _DASH = {"line": "solid", "dashed": "dash", "points": "solid"}
 _CONFIG = {"responsive": True, "displayModeBar": False}
 _MARGIN = {"l": 60, "r": 15, "t": 45, "b": 50}
@@ -34,7 +36,7 @@ def panel(content: Dict[str, Any], identity: str) -> str:
     figure.update_xaxes(title=content["xlabel"], type=content["xscale"])
     figure.update_yaxes(title=content["ylabel"], type=content["yscale"])
     if content["xscale"] == "log":
-        ticks = sorted({x for line in content["lines"] for x in line["x"]})
+        ticks = panels.ticks(content)
         figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks])
     return _html(figure, identity)
 

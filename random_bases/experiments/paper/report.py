@@ -65,7 +65,10 @@ def _summary(found: Dict[str, Any], folder: Path) -> str:
         parts.append(table(agreement.cells(found["table1"])))
     findings = folder / "findings.md"
     if findings.exists():
-        parts.append(markdown.markdown(findings.read_text(encoding="utf-8"), extensions=["tables"]))
+        text = markdown.markdown(findings.read_text(encoding="utf-8"), extensions=["tables"])
+        parts.append(
+            text.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+        )
     return "\n".join(parts)
 
 

@@ -4,22 +4,20 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
-import numpy as np
-
 from random_bases.experiments import results
 
-_STEPS = 20
+_STEPS = 40
 _WARM_UP = 2  # the first one compiles
 
 
 def cpu_milliseconds(step: Callable[[int], Any]) -> float:
-    """The median CPU time, all threads together, of `step(2)`, `step(3)`, ...; two before warm up."""
+    """The least CPU time, all threads together, of `step(2)`, `step(3)`, ...; two before warm up."""
     times = []
     for number in range(_WARM_UP + _STEPS):
         begin = time.process_time()
         step(number)
         times.append(1e3 * (time.process_time() - begin))
-    return float(np.median(times[_WARM_UP:]))
+    return min(times[_WARM_UP:])
 
 
 def kept(path: Path, measure: Callable[[], Any]) -> Any:

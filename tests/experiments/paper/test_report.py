@@ -15,13 +15,17 @@ pytest.importorskip("plotly", reason="the page needs plotly: pip install -e '.[r
 pytest.importorskip("tqdm", reason="runs need tqdm: pip install -e '.[report]'")
 
 
+# With a table that is wider than a telephone.
+FINDINGS = f"Found: **a reason**.\n\n| {' | '.join(['a column'] * 12)} |\n{'|--' * 12}|\n{'| 1 ' * 12}|\n"
+
+
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """Results of made-up runs, with the page."""
     workdir = tmp_path_factory.mktemp("runs")
     directory = tmp_path_factory.mktemp("results")
     fabricated.write(workdir, directory)
-    (directory / "paper" / "findings.md").write_text("Found: **a reason**.\n")
+    (directory / "paper" / "findings.md").write_text(FINDINGS)
     report.write(directory)
     return directory
 
