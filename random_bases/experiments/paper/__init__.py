@@ -1,13 +1,15 @@
 """The reproduction of Gressmann et al. 2020 (arXiv:2011.04720): which runs it needs, and what they show.
 
-| file                     | subject                                                            |
-| ------------------------ | ------------------------------------------------------------------ |
-| `published.py`           | the paper's numbers, and where our protocol differs from its       |
-| `runs.py`                | a run: its configuration, its directory, what is left of it        |
-| `presets.py`             | how much of everything: smoke, quick, paper                        |
-| `ours.py`                | the best training in the same number of directions, and its rates  |
-| `table1.py`, `figure*.py`| the runs of each, and the data made of them                        |
-| `runner.py`              | runs them in processes                                             |
-| `panels.py`              | figures as data, drawn with matplotlib and, for the page, plotly   |
-| `report.py`              | the page                                                           |
+| file                                           | subject                                             |
+| ---------------------------------------------- | --------------------------------------------------- |
+| `published.py`                                 | the paper's numbers, where our protocol differs     |
+| `runs.py`                                      | a run: its directory, what it has reached           |
+| `presets.py`                                   | how much of everything: smoke, quick, paper         |
+| `table1.py`, `figure1.py` ..., `augmentation.py` | the runs of each, and the data made of them       |
+| `items.py`                                     | these by name                                       |
+| `ours.py`, `sweep.py`                          | our column of Table 1; learning rates               |
+| `runner.py`                                    | runs in processes                                   |
+| `timing.py`                                    | CPU times that figures show ratios of               |
+| `panels.py`, `plots.py`                        | figures as data, drawn with matplotlib and plotly   |
+| `agreement.py`, `records.py`, `report.py`      | where we agree, what ran, the page of it all        |
 """

@@ -104,7 +104,7 @@ DIFFERENCES: Tuple[Tuple[str, str, str], ...] = (
     (
         "directions of FPD",
         "normal",
-        "Hadamard: exactly orthonormal, and about 10 times cheaper to generate",
+        "Hadamard: exactly orthonormal, and far cheaper to generate",
     ),
     ("directions of RBD", "normal", "Hadamard, and normal ones beside them"),
     (
