@@ -102,7 +102,7 @@ class ReplayLog(keras.callbacks.Callback):
         self._scheduled = isinstance(_inner_config(optimizer)["learning_rate"], dict)
         model.make_train_function(force=True)  # an earlier `fit` has traced it without
         self._writes = strategies.is_chief(strategy)
-        self._steps = int(optimizer.iterations)
+        self._steps = _updates(optimizer)
         self._header: Optional[Dict[str, Any]] = None
         if self._writes and self._steps:
             self._continue()
@@ -159,7 +159,7 @@ class ReplayLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         del batch, logs
-        made = int(self.model.optimizer.iterations)
+        made = _updates(self.model.optimizer)
         if not self._writes or made == self._steps:
             return
         if self._file is None:
@@ -196,6 +196,11 @@ class ReplayLog(keras.callbacks.Callback):
     def _record(self, content: bytes) -> None:
         self._digest = _chained(self._digest, content)
         self._file.write(content + self._digest)
+
+
+def _updates(optimizer) -> int:
+    """The number of weight updates made; `int` alone does not know Keras 3's mirrored variables."""
+    return int(tf.convert_to_tensor(optimizer.iterations))
 
 
 def replay(log, model: keras.Model, step: Optional[int] = None) -> keras.Model:

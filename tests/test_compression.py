@@ -59,7 +59,7 @@ def load_in_a_new_process(path, outputs):
     np.save(outputs, rb.load_compressed(path, fc()).predict(IMAGES, verbose=0))
 
 
-@pytest.mark.parametrize("basis", ["normal", "hadamard"])
+@pytest.mark.parametrize("basis", [pytest.param("normal", marks=pytest.mark.slow), "hadamard"])
 def test_a_new_process_predicts_the_same_bits_from_a_hundredth_of_the_bytes(tmp_path, basis, caplog):
     sub = rb.SubspaceModel(fc(), dimensions=750, basis=basis, seed=11)
     sub.compile(keras.optimizers.Adam(0.1), keras.losses.SparseCategoricalCrossentropy())
@@ -96,9 +96,11 @@ def test_weights_and_state_come_back(tmp_path, name):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"compartments": "layer", "allocation": "proportional"},
         {"compartments": [20, 37], "allocation": [2, 3], "basis": "hadamard"},
-        {"basis": bases.get("bernoulli", 57, 5, p=0.25), "seed": 2**63 + 5},
+        pytest.param({"compartments": "layer", "allocation": "proportional"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"basis": bases.get("bernoulli", 57, 5, p=0.25), "seed": 2**63 + 5}, marks=pytest.mark.slow
+        ),
     ],
     ids=str,
 )

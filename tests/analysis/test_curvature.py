@@ -24,7 +24,16 @@ def test_curvature_along_directions_of_any_length():
 
 
 # Networks without kinks. The LSTM's loop and that of `subclassed` have no forward rule in a graph.
-@pytest.mark.parametrize("name", ["sequential", "attention", "recurrent", "subclassed", "regularised"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sequential",
+        "attention",
+        pytest.param("recurrent", marks=pytest.mark.slow),
+        "subclassed",
+        "regularised",
+    ],
+)
 def test_product_is_the_difference_of_gradients(name):
     model, x = networks.build(name)
     data = (x, networks.targets())

@@ -164,14 +164,12 @@ def dataset(x, batches=40):
     return tf.data.Dataset.from_tensor_slices((stacked, ys))
 
 
-SLOW_NETWORKS = ["branched", "recurrent", "attention"]
+SLOW_NETWORKS = ["branched", "recurrent", "attention", "normalised", "regularised"]
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "normalised",
-        "regularised",
         "subclassed",
         *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW_NETWORKS),
     ],
@@ -344,6 +342,7 @@ def _backup_and_restore(directory):
     return keras.callbacks.BackupAndRestore(directory)
 
 
+@pytest.mark.slow
 def test_backup_and_restore_goes_on_where_it_was(tmp_path):
     x, y = blobs()
 

@@ -159,6 +159,7 @@ def script(*arguments):
     return subprocess.run(command, env=environment(), capture_output=True, timeout=240)
 
 
+@pytest.mark.slow
 def test_the_script_inspects(recorded, tmp_path):
     done = script("inspect", f"--trajectory={recorded[0]}", f"--workdir={tmp_path}")
     assert "| 5          |" in done.stdout.decode(), done.stderr.decode()

@@ -199,6 +199,7 @@ def test_divergence_is_an_error_that_keeps_the_metrics(tmp_path):
     assert result["status"] == "diverged"
 
 
+@pytest.mark.slow
 def test_the_script_refuses_bad_configurations(tmp_path):
     config_file = write_config(tmp_path / "config.py", epochs=1)
     bad = [
