@@ -198,6 +198,8 @@ def check_fit(
     from random_bases import ipu_rules
 
     strategy = model.distribute_strategy
+    if not is_of_ipus(strategy):
+        raise ValueError(f"model={model.name!r} was not made in the scope of an IPU's strategy.")
     count = replicas(strategy) // instances(strategy)[1]
     ipu_rules.check_model(model, ipus_per_replica(strategy))
     ipu_rules.check_batches(dataset)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from random_bases.ipu_self_test import CHECKS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -65,3 +67,10 @@ def test_the_example_of_fine_tuning_improves():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     before, after = map(float, re.search(r"accuracy (\S+) -> (\S+)", done.stdout).groups())
     assert after > before + 0.2
+
+
+def test_what_a_person_with_an_ipu_is_told_to_run_exists():
+    text = (ROOT / "docs" / "ipu.md").read_text(encoding="utf-8")
+    named = re.findall(r"(?:configs|scripts)/\w+\.py", text)
+    assert len(named) > 3 and all((ROOT / name).exists() for name in named)
+    assert f"{len(CHECKS)} of {len(CHECKS)} checks passed: PASS" in text

@@ -143,6 +143,12 @@ def test_a_fit_within_the_rules_passes(double):
     ipu.check_fit(_model(), _data(drop_remainder=True), steps_per_execution=4, gradient_accumulation_steps=2)
 
 
+def test_a_model_made_elsewhere_is_refused(double):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="was not made in the scope of an IPU's strategy"):
+        ipu.check_fit(model, _data(drop_remainder=True))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -175,7 +175,12 @@ def clone(model: keras.Model) -> keras.Model:
     except NotImplementedError:  # a subclass without get_config
         return copy.deepcopy(model)
     # Found again although they may not be registered.
-    return deserialize(config, {type(layer).__name__: type(layer) for layer in layers(model)})
+    return deserialize(config, {type(layer).__name__: _own_class(layer) for layer in layers(model)})
+
+
+def _own_class(layer: keras.layers.Layer) -> type:
+    """A layer's class; of a model made for the IPU, whose class Keras there extends, the one it had."""
+    return getattr(type(layer), "__original_class__", type(layer))
 
 
 def targets(batch: Sequence[Any], outputs) -> Tuple[Any, Any, Any]:

@@ -4,6 +4,8 @@ The step is the one that the contract tells: no train_step, but gradients from `
 then `optimizer.apply_gradients`, in one program for all replicas that takes several steps.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -19,16 +21,15 @@ _REFUSED = tuple(CONTRACT["overrides_refused_in_fit"])
 
 def patches():
     """{name: method} to put on keras.Model while the double is there."""
-    methods = {"fit": _for_ipus(fit, keras.Model.fit), "evaluate": _for_ipus(evaluate, keras.Model.evaluate)}
-    for name, entry in SYMBOLS.items():
-        if name.startswith(_EXTENSION) and entry["kind"] == "method":
-            name = name[len(_EXTENSION) :]
-            methods[name] = _OPTIONS.get(name, _without_double(name))
-    return methods
+    return {
+        "__init__": _extending(keras.Model.__init__),
+        "fit": _for_ipus(fit, keras.Model.fit),
+        "evaluate": _for_ipus(evaluate, keras.Model.evaluate),
+    }
 
 
 def _on_ipus(model):
-    return isinstance(model.distribute_strategy, IPUStrategyV1)
+    return hasattr(type(model), "__original_class__")
 
 
 def _for_ipus(ours, theirs):
@@ -36,6 +37,28 @@ def _for_ipus(ours, theirs):
         return (ours if _on_ipus(self) else theirs)(self, *given, **named)
 
     return method
+
+
+def _extending(init):
+    """Models made in the scope change their class, to one that has the extension's methods, too."""
+
+    def __init__(self, *given, **named):
+        init(self, *given, **named)
+        if isinstance(tf.distribute.get_strategy(), IPUStrategyV1) and not _on_ipus(self):
+            self.__class__ = _extended(type(self))
+
+    return __init__
+
+
+@functools.lru_cache(maxsize=None)
+def _extended(cls):
+    return type(cls)(
+        cls.__name__, (cls, Extension), {"__original_class__": cls, "__module__": cls.__module__}
+    )
+
+
+class Extension:
+    """The methods that the contract gives models."""
 
 
 def _without_double(name):
@@ -49,8 +72,6 @@ def _option(name):
     """Keeps the arguments of a `set_..._options`, as the contract reads them."""
 
     def method(self, *given, **named):
-        if not _on_ipus(self):
-            raise AttributeError(f"{name} belongs to models made in the scope of an IPUStrategy.")
         given, named = arguments(_EXTENSION + name, given, named)
         parameters = [parameter["name"] for parameter in SYMBOLS[_EXTENSION + name]["parameters"]]
         options = {**dict(zip(parameters, given)), **named}
@@ -59,12 +80,16 @@ def _option(name):
     return method
 
 
-_OPTIONS = {
+_METHODS = {
     name: _option(name)
     for name in ("set_replication_options", "set_gradient_accumulation_options", "set_pipelining_options")
 }
-_OPTIONS["get_pipeline_stage_assignment"] = pipelines.get_pipeline_stage_assignment
-_OPTIONS["set_pipeline_stage_assignment"] = pipelines.set_pipeline_stage_assignment
+_METHODS["get_pipeline_stage_assignment"] = pipelines.get_pipeline_stage_assignment
+_METHODS["set_pipeline_stage_assignment"] = pipelines.set_pipeline_stage_assignment
+for _name, _entry in SYMBOLS.items():
+    if _name.startswith(_EXTENSION) and _entry["kind"] == "method":
+        _short = _name[len(_EXTENSION) :]
+        setattr(Extension, _short, _METHODS.get(_short, _without_double(_short)))
 
 
 def _options(model):
@@ -135,7 +160,8 @@ def evaluate(
 
     def step(batch):
         x, y = batch
-        self.compiled_loss(y, outputs := self(x, training=False), regularization_losses=self.losses)
+        outputs = self(x, training=False)
+        self.compiled_loss(y, outputs, regularization_losses=self.losses)
         self.compiled_metrics.update_state(y, outputs)
 
     program = _program(self, ("evaluate", per_execution), step, per_execution)

@@ -260,6 +260,13 @@ def test_gradients_are_accumulated(ipu, reduction):
     assert int(model.optimizer.iterations) == 1
 
 
+def test_models_made_in_the_scope_have_another_class(ipu):
+    model = _model(strategy_of(ipu, 1), OwnStep)
+    assert type(model) is not OwnStep and isinstance(model, OwnStep)
+    assert type(model).__original_class__ is OwnStep
+    assert not hasattr(keras.Sequential([keras.layers.Dense(1)]), "set_replication_options")
+
+
 def test_fit_refuses_what_the_ipus_refuses(ipu):
     strategy = strategy_of(ipu, 2)
     with pytest.raises(RuntimeError, match="cannot override train_step"):
