@@ -65,6 +65,7 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
             (workers, runs.measured(each, workdir, epochs * workers))
             for workers, each in zip(WORKERS, series(config))
         ]
+        points = [(workers, each) for workers, each in points if each.epochs == epochs * workers]
         label = f"{published.NETWORKS.get(config, config)}, updates of {epochs} epochs"
         accuracy.append(runs.measured_line(label, points))
     main = preset.main
