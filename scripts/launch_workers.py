@@ -6,9 +6,9 @@ TF_USE_LEGACY_KERAS=1 python scripts/launch_workers.py --workers=4 -- \
 
 Each worker gets a TF_CONFIG with free ports of the loopback interface; its output comes with its number.
 If one fails, all are ended. A worker that gives no sign of life, or makes no progress, for --timeout
-seconds counts as hanging: its name is printed and all are ended. If another fails before, since what it
-waits for does not come, the silent one is named, too. Exit status: 0 if all succeeded, that of the first
-that failed (128 + n if signal n ended it), 124 after a timeout.
+seconds counts as hanging: its name is printed and all are ended. So does one that has been silent for five
+seconds when another fails: what that one waited for did not come. Exit status: 0 if all succeeded, that of
+the first that failed (128 + n if signal n ended it), 124 if one hangs.
 """
 
 import contextlib
@@ -92,12 +92,13 @@ class Watch:
         self._begin = self._begin or now
         silent = self.silent(self._timeout)
         if silent:
-            return silent, "gives no sign of life"
+            return silent, _silence(self._timeout)
         progress = [beat and beat[1] for beat in beats]
         if progress != self._progress:
             self._progress, self._changed = progress, now
         if now - max(self._awake, self._changed) > self._timeout and None not in progress:
-            return [i for i, value in enumerate(progress) if value == min(progress)], "makes no progress"
+            slowest = [i for i, value in enumerate(progress) if value == min(progress)]
+            return slowest, f"makes no progress since {self._timeout:g} s"
         return [], ""
 
     def silent(self, seconds):
@@ -130,26 +131,30 @@ def end(processes):
         process.wait()
 
 
+def _silence(seconds):
+    return f"gives no sign of life since {seconds:g} s"
+
+
 def wait(processes, watch):
     """Waits until all workers have succeeded or one has not; returns the exit status."""
     while True:
         statuses = [process.poll() for process in processes]
-        for index, status in enumerate(statuses):
-            if status:
-                how = f"signal {-status}" if status < 0 else f"status {status}"
-                print(f"Worker {index} failed with {how}; ending all.", file=sys.stderr)
-                for other in watch.silent(_SECONDS_OF_SILENCE):
-                    if statuses[other] is None:
-                        print(f"Worker {other} gives no sign of life: it hung before.", file=sys.stderr)
-                return 128 - status if status < 0 else status
+        failed = [index for index, status in enumerate(statuses) if status]
         if all(status == 0 for status in statuses):
             return 0
         hanging, why = watch.hanging()
+        if failed and not hanging:
+            hanging, why = watch.silent(_SECONDS_OF_SILENCE), _silence(_SECONDS_OF_SILENCE)
         hanging = [index for index in hanging if statuses[index] is None]
         if hanging:
             names = ", ".join(f"worker {index}" for index in hanging)
-            print(f"{names} {why} since {_TIMEOUT.value:g} s; ending all.".capitalize(), file=sys.stderr)
+            print(f"{names} {why}; ending all.".capitalize(), file=sys.stderr)
             return _HANGS
+        if failed:
+            status = statuses[failed[0]]
+            how = f"signal {-status}" if status < 0 else f"status {status}"
+            print(f"Worker {failed[0]} failed with {how}; ending all.", file=sys.stderr)
+            return 128 - status if status < 0 else status
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 

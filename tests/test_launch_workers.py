@@ -86,6 +86,22 @@ def test_a_stopped_worker_is_named():
     assert_ended(done.stdout)
 
 
+WAITING_IN_VAIN = (
+    BEATING
+    + """
+    if index == 0 and step == 70:
+        raise SystemExit(9)  # as TensorFlow ends a worker whose peer does not answer
+"""
+)
+
+
+def test_a_stopped_worker_is_named_where_another_fails_first():
+    done = launch(WAITING_IN_VAIN.format(stuck=False))
+    assert done.returncode == 124
+    assert "Worker 1 gives no sign of life since 5 s; ending all." in done.stderr
+    assert_ended(done.stdout)
+
+
 def test_a_worker_for_which_the_others_wait_is_named():
     done = launch(BEATING.format(stuck=True), "--timeout=3")
     assert done.returncode == 124

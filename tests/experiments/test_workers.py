@@ -148,9 +148,6 @@ def test_a_hanging_worker_is_named(tmp_path):
         time.sleep(0.05)
     os.kill(worker_of(process, 1), signal.SIGSTOP)
     _, errors = process.communicate(timeout=120)
-    # TensorFlow may find out first, and end worker 0.
-    if process.returncode == 124:
-        assert "Worker 1 gives no sign of life since 20 s; ending all." in errors
-    else:
-        assert "Worker 0 failed" in errors
-        assert "Worker 1 gives no sign of life: it hung before." in errors
+    assert process.returncode == 124
+    # After 5 s if TensorFlow's own health check ends worker 0 before our timeout.
+    assert re.search("^Worker 1 gives no sign of life since (5|20) s; ending all.$", errors, re.MULTILINE)
