@@ -43,6 +43,12 @@ def threefry2x32(key: tf.Tensor, counter: Words, rounds: int = ROUNDS) -> Words:
     """
     if rounds not in (13, 20):
         raise ValueError(f"rounds={rounds!r} is not supported; allowed: 13, 20.")
+    return _threefry2x32(*tf.nest.map_structure(tf.convert_to_tensor, (key, counter)), rounds)
+
+
+# Its 150 operations are traced once for all programs with the same shapes; compilers inline the call.
+@tf.function(autograph=False)
+def _threefry2x32(key, counter: Words, rounds: int) -> Words:
     parity = tf.bitwise.bitwise_xor(key[0], key[1])
     schedule = (key[0], key[1], tf.bitwise.bitwise_xor(parity, tf.constant(_PARITY, tf.int32)))
     x0, x1 = counter[0] + schedule[0], counter[1] + schedule[1]
