@@ -10,9 +10,9 @@ inner optimizer gets
   with `exchange="updates"`, the D numbers P_k P_k^T g_k of each all-reduced.
 
 Keras divides the loss by K, so what reaches an optimizer is g_k / K; but not on the IPUs of one machine:
-there `share` is the 1 / K that is missing. Directions are numbered over
-workers and, within a worker, over compartments: no two of a run share a stream. If K does not divide
-d, the first d mod K workers have one direction more than the others.
+there `share` is the 1 / K that is missing. Directions are numbered over workers and, within a worker, over
+compartments: no two of a run share a stream. If K does not divide d, the first d mod K workers have one
+direction more than the others.
 """
 
 from typing import Callable, List, Sequence, Tuple
