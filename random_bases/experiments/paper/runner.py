@@ -29,6 +29,9 @@ _STEP = {"fc": 0.3, "cnn": 12.0, "resnet8": 25.0}
 _HADAMARD = 0.3
 _DENSE = 12.0
 _START_SECONDS = 12.0
+# What counts as hanging: no epoch in an hour, nor in 20 times as long as one should take.
+_LEAST_PATIENCE = 3600.0
+_PATIENCE = 20.0
 
 
 class Failure(NamedTuple):
@@ -71,9 +74,11 @@ def left(planned: Sequence[runs.Run], workdir: Path) -> List[runs.Run]:
 class _Process:
     """A run's process, which holds the run's lock; BlockingIOError if another one does."""
 
-    def __init__(self, run: runs.Run, workdir: Path, data_dir: str, core: Optional[int]):
+    def __init__(self, run: runs.Run, workdir: Path, data_dir: str, core: Optional[int], patience: float):
         self.run = run
         self.core = core
+        self._patience = patience
+        self._epochs = self._looks = 0
         directory = run.directory(workdir)
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / "log.txt"
@@ -100,6 +105,21 @@ class _Process:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
+
+    def hangs(self, workdir: Path) -> bool:
+        """Whether it has not ended an epoch for too long; to be asked at every look.
+
+        Looks are counted, as a machine that slept is no sign of a process that hangs.
+        """
+        epochs = runs.state(self.run, workdir).epochs
+        self._looks = self._looks + 1 if epochs == self._epochs else 0
+        self._epochs = epochs
+        return self._looks * _SECONDS_BETWEEN_LOOKS > self._patience
+
+    def kill(self) -> Failure:
+        self.process.kill()  # what hangs does not hear SIGTERM
+        self.process.wait()
+        return Failure(self.run, f"killed, as it ended no epoch in {self._patience:.0f} s")
 
     def failure(self) -> Failure:
         return Failure(self.run, self.log.read_text(errors="replace").strip().splitlines()[-1])
@@ -137,7 +157,7 @@ def run_all(
       seconds: the estimate of a whole run, for the progress bar.
 
     Returns:
-      The runs that did not finish. They do not stop the others.
+      The runs that did not finish, because they failed or hung. They do not stop the others.
 
     Raises:
       ValueError: if there are more jobs than cores, or less than one.
@@ -158,15 +178,21 @@ def run_all(
     )
     try:
         while waiting or running:
-            for process in [each for each in running if each.process.poll() is not None]:
+            for process in list(running):
+                if process.process.poll() is None:
+                    failure = process.kill() if process.hangs(workdir) else None
+                else:
+                    failure = process.failure() if process.process.returncode else None
+                if process.process.poll() is None:
+                    continue
                 running.remove(process)
                 free.append(process.core)
-                if process.process.returncode:
-                    failures.append(process.failure())
-                    bar.write(f"FAILED {_label(process.run)}: {failures[-1].message}")
+                if failure:
+                    failures.append(failure)
+                    bar.write(f"FAILED {_label(process.run)}: {failure.message}")
                 else:
                     bar.write(f"done   {_label(process.run)}")
-            _start(waiting, running, free, workdir, data_dir)
+            _start(waiting, running, free, workdir, data_dir, expected)
             bar.n = round(_done_seconds(expected, workdir))
             bar.set_postfix_str(", ".join(_with_epochs(each.run, workdir) for each in running))
             time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -177,7 +203,7 @@ def run_all(
     return failures
 
 
-def _start(waiting, running, free, workdir: Path, data_dir: str) -> None:
+def _start(waiting, running, free, workdir: Path, data_dir: str, expected: Dict[runs.Run, float]) -> None:
     """Starts as many processes as there are free cores; what another process runs waits."""
     for _ in range(len(waiting)):
         if not free:
@@ -185,8 +211,9 @@ def _start(waiting, running, free, workdir: Path, data_dir: str) -> None:
         run = waiting.popleft()
         if runs.state(run, workdir).status != "left":
             continue
+        patience = max(_LEAST_PATIENCE, _PATIENCE * expected[run] / run.epochs)
         try:
-            running.append(_Process(run, workdir, data_dir, free[0]))
+            running.append(_Process(run, workdir, data_dir, free[0], patience))
             free.popleft()
         except BlockingIOError:
             waiting.append(run)

@@ -97,6 +97,17 @@ def test_a_failure_is_reported_and_stops_nothing(program, tmp_path, capsys):
     assert "FAILED fc_digits/rbd-hadamard/seed0: it went wrong" in capsys.readouterr().out
 
 
+def test_a_run_that_hangs_is_killed_and_stops_nothing(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "_LEAST_PATIENCE", 3.0)
+    monkeypatch.setattr(runner, "_PATIENCE", 0.0)
+    program[0] = (600, 0)
+    program[1] = (0.5, 0)  # slow, but does not hang
+    (failure,) = run_all(SERIES.runs(8, 2), tmp_path)
+    assert failure.run.seed == 0 and failure.message == "killed, as it ended no epoch in 3 s"
+    assert runs.state(SERIES.runs(8, 2)[1], tmp_path).status == "finished"
+    assert "FAILED fc_digits/rbd-hadamard/seed0: killed" in capsys.readouterr().out
+
+
 def test_what_another_process_runs_is_waited_for(program, tmp_path):
     run = SERIES.runs(1, 1)[0]
     directory = run.directory(tmp_path)
@@ -122,7 +133,7 @@ def test_what_another_process_runs_is_waited_for(program, tmp_path):
 def test_a_process_keeps_its_lock_when_the_runner_is_gone(program, tmp_path):
     program[0] = (0.3, 0)
     run = SERIES.runs(3, 1)[0]
-    process = runner._Process(run, tmp_path, "", None)
+    process = runner._Process(run, tmp_path, "", None, 60.0)
     with (run.directory(tmp_path) / "lock").open("w") as lock:
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
