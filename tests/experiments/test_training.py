@@ -171,7 +171,7 @@ def killed_and_restarted(config_file, workdir, kills, generator):
 
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
-    changes = {"epochs": 60, "dimensions": 20, "basis": "hadamard"}
+    changes = {"epochs": 30, "dimensions": 20, "basis": "hadamard"}
     training.run(small_config(**changes), tmp_path / "undisturbed", verbose=0)
     config_file = write_config(tmp_path / "config.py", **changes)
     killed_and_restarted(config_file, tmp_path / "killed", 1, random.Random(0))
