@@ -12,6 +12,7 @@ from typing import Tuple
 import tensorflow as tf
 
 from random_bases.sampling.distributions import Distribution
+from random_bases.sampling.tracing import traced_once
 
 Words = Tuple[tf.Tensor, tf.Tensor]
 
@@ -43,11 +44,10 @@ def threefry2x32(key: tf.Tensor, counter: Words, rounds: int = ROUNDS) -> Words:
     """
     if rounds not in (13, 20):
         raise ValueError(f"rounds={rounds!r} is not supported; allowed: 13, 20.")
-    return _threefry2x32(*tf.nest.map_structure(tf.convert_to_tensor, (key, counter)), rounds)
+    return _threefry2x32(key, counter, rounds=rounds)
 
 
-# Its 150 operations are traced once for all programs with the same shapes; compilers inline the call.
-@tf.function(autograph=False)
+@traced_once
 def _threefry2x32(key, counter: Words, rounds: int) -> Words:
     parity = tf.bitwise.bitwise_xor(key[0], key[1])
     schedule = (key[0], key[1], tf.bitwise.bitwise_xor(parity, tf.constant(_PARITY, tf.int32)))

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.sampling.polynomials import horner, sine_cosine
+from random_bases.sampling.tracing import traced_once
 
 Planes = Tuple[tf.Tensor, ...]
 
@@ -93,7 +94,7 @@ def _sine_cosine_of_word(word: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
     return sine_cosine(angle * np.float32(math.pi / 4 / 2**31))
 
 
-@tf.function(autograph=False)  # traced once for all programs with the same shapes
+@traced_once
 def _normal_from_words(x0: tf.Tensor, x1: tf.Tensor) -> Planes:
     """Box and Muller 1958: two words give two independent standard normals, at most 6.56 in size.
 
