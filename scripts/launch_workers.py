@@ -124,6 +124,7 @@ def end(processes):
         running = [process for process in processes if process.poll() is None]
         for process in running:
             os.killpg(process.pid, signal_number)
+            os.killpg(process.pid, signal.SIGCONT)  # a stopped one hears it only then
         deadline = time.monotonic() + (seconds or 0)
         while seconds and time.monotonic() < deadline and any(p.poll() is None for p in running):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
