@@ -297,9 +297,9 @@ def test_only_the_labels_of_training_are_shuffled():
     np.testing.assert_array_equal(again.train.labels, shuffled.train.labels)
 
 
-def test_batches_are_the_same_without_autotuning():
+def test_batches_are_the_same_without_autotuning(autotuned_iterator):
     split = datasets.load("digits").test
     tuned = datasets.training_batches(split, 32, seed=0, num_steps=3)
-    for one, other in zip(tuned, datasets.without_autotuning(tuned)):
+    for one, other in zip(autotuned_iterator(tuned), datasets.without_autotuning(tuned)):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
