@@ -23,8 +23,8 @@ def read_version() -> str:
 SDK = 'python_version < "3.9"'
 CURRENT = 'python_version >= "3.9"'
 
-# What reproducing the paper needs beside: progress bars and the page.
-REPORT = ["plotly>=5.15", "tqdm", "markdown"]
+# What reproducing the paper needs beside: progress bars, the page, and Figure 2's Keras (runner.py says why).
+REPORT = ["plotly>=5.15", "tqdm", "markdown", f"tf-keras; {CURRENT}"]
 
 setup(
     name="random_bases",

@@ -80,8 +80,8 @@ class Watch:
         self._progress = None
         self._changed = 0.0
 
-    def hanging(self):
-        """The numbers of the workers that hang, and what is wrong with them."""
+    def hanging(self, running):
+        """The numbers of those `running` workers that hang, and what is wrong with them."""
         now = time.time()
         if now - self._looked > self._timeout / 2:
             self._awake = now  # this process itself was stopped, and so perhaps were the workers
@@ -90,24 +90,24 @@ class Watch:
         if not any(beats):
             return [], ""
         self._begin = self._begin or now
-        silent = self.silent(self._timeout)
+        silent = self.silent(running, self._timeout)
         if silent:
             return silent, _silence(self._timeout)
-        progress = [beat and beat[1] for beat in beats]
+        progress = [beats[i] and beats[i][1] for i in running]
         if progress != self._progress:
             self._progress, self._changed = progress, now
         if now - max(self._awake, self._changed) > self._timeout and None not in progress:
-            slowest = [i for i, value in enumerate(progress) if value == min(progress)]
+            slowest = [i for i, value in zip(running, progress) if value == min(progress)]
             return slowest, f"makes no progress since {self._timeout:g} s"
         return [], ""
 
-    def silent(self, seconds):
-        """The numbers of the workers that have given no sign of life for so long."""
+    def silent(self, running, seconds):
+        """The numbers of those `running` workers that have given no sign of life for so long."""
         beats = [self._read(path) for path in self._paths]
         if not any(beats):
             return []
         seen = [max(self._awake, beat[0] if beat else self._begin or self._awake) for beat in beats]
-        return [i for i, last in enumerate(seen) if time.time() - last > seconds]
+        return [i for i in running if time.time() - seen[i] > seconds]
 
     @staticmethod
     def _read(path):
@@ -141,20 +141,22 @@ def wait(processes, watch):
     while True:
         statuses = [process.poll() for process in processes]
         failed = [index for index, status in enumerate(statuses) if status]
-        if all(status == 0 for status in statuses):
+        running = [index for index, status in enumerate(statuses) if status is None]
+        for index in failed:
+            status = statuses[index]
+            how = f"signal {-status}" if status < 0 else f"status {status}"
+            print(f"Worker {index} failed with {how}; ending all.", file=sys.stderr)
+        if not failed and not running:
             return 0
-        hanging, why = watch.hanging()
+        hanging, why = watch.hanging(running)
         if failed and not hanging:
-            hanging, why = watch.silent(_SECONDS_OF_SILENCE), _silence(_SECONDS_OF_SILENCE)
-        hanging = [index for index in hanging if statuses[index] is None]
+            hanging, why = watch.silent(running, _SECONDS_OF_SILENCE), _silence(_SECONDS_OF_SILENCE)
         if hanging:
             names = ", ".join(f"worker {index}" for index in hanging)
             print(f"{names} {why}; ending all.".capitalize(), file=sys.stderr)
             return _HANGS
         if failed:
             status = statuses[failed[0]]
-            how = f"signal {-status}" if status < 0 else f"status {status}"
-            print(f"Worker {failed[0]} failed with {how}; ending all.", file=sys.stderr)
             return 128 - status if status < 0 else status
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 

@@ -1,14 +1,14 @@
 """Table 1 and Figures 1 to 6 of the reproduction of Gressmann et al. 2020, with one command.
 
 python scripts/reproduce.py [--preset=smoke|quick|paper] [--only=table1,figure3] [--jobs=N] \
-    [--data_dir=DIRECTORY] [--workdir=runs/paper] [--results=DIRECTORY] [--list]
+    [--data_dir=DIRECTORY] [--workdir=runs/paper] [--results=DIRECTORY] [--list] [--norun]
 
 `smoke` (default) takes minutes on handwritten digits, `quick` hours, `paper` has 100 epochs and 3 seeds.
 Shows what is done and what is left, runs that, and writes tables (Markdown, CSV), figures (PNG, SVG), their
 data (JSON) and the page, `report.html`. Killed at any moment and started again it goes on; what has
 finished is not run again, and the runs of a smaller preset are continued by a larger one. `--list` only
-shows the plan and writes what there is. Exit status: 0 all finished, 1 some runs failed or diverged, 2
-refused.
+shows the plan, `--norun` writes tables, figures and page of what has run until now. Exit status: 0 all
+finished, 1 some runs failed or diverged, 2 refused.
 """
 
 import datetime
@@ -26,11 +26,12 @@ from random_bases.experiments.paper import items, presets, records, report, runn
 
 _PRESET = flags.DEFINE_enum("preset", "smoke", list(presets.PRESETS), "How much is run.")
 _ONLY = flags.DEFINE_list("only", list(items.ITEMS), "Tables and figures.")
-_JOBS = flags.DEFINE_integer("jobs", 1, "Runs at a time, each on a core of its own.")
+_JOBS = flags.DEFINE_integer("jobs", 1, "Runs at a time, each on a core of its own.", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Directory with <dataset>.npz; else keras.datasets.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/paper", "Where runs go.")
 _RESULTS = flags.DEFINE_string("results", None, "Where tables, figures and the page go; else as the preset.")
-_LIST = flags.DEFINE_bool("list", False, "Run nothing: show the plan and write what there is.")
+_LIST = flags.DEFINE_bool("list", False, "Show the plan, and do nothing else.")
+_RUN = flags.DEFINE_bool("run", True, "Run what is left; else only write what has run.")
 
 
 def main(argv):
@@ -45,12 +46,14 @@ def main(argv):
         items.check(_ONLY.value)
         planned = items.plan(_ONLY.value, preset)
         show(planned, workdir)
+        if _LIST.value:
+            return 0
         failures = []
-        if not _LIST.value:
+        if _RUN.value:
             failures = runner.run_all(
                 planned, workdir, _DATA_DIR.value, _JOBS.value, lambda run: runner.estimate(run, workdir)
             )
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 2
     items.write(_ONLY.value, preset, workdir, directory / "paper")

@@ -5,8 +5,8 @@ python scripts/sweep.py --config=fc_mnist --method=rbd --changes=basis=hadamard,
     [--results=results]
 
 `--powers=first:last`: rates from 2^first to 2^last. Runs are those of `scripts/reproduce.py`: what has
-finished is not run again. Writes `paper/sweep_<config>_<method>.json`, `.png` and `.svg`. Exit status: 0 all
-finished, 1 some runs failed, 2 refused.
+finished is not run again. Writes `paper/sweep_<config>_<method>-<changes>.json`, `.png` and `.svg`. Exit
+status: 0 all finished, 1 some runs failed, 2 refused.
 """
 
 import os
@@ -27,7 +27,7 @@ _CHANGES = flags.DEFINE_list("changes", [], "key=value of the configuration, as 
 _POWERS = flags.DEFINE_string("powers", None, "first:last, of two.")
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "Of each run.", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Runs for each rate.", lower_bound=1)
-_JOBS = flags.DEFINE_integer("jobs", 1, "Runs at a time, each on a core of its own.")
+_JOBS = flags.DEFINE_integer("jobs", 1, "Runs at a time, each on a core of its own.", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Directory with <dataset>.npz; else keras.datasets.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/paper", "Where runs go.")
 _RESULTS = flags.DEFINE_string("results", "results", "Where data and figure go, into paper/.")
@@ -46,7 +46,7 @@ def main(argv):
         failures = runner.run_all(
             planned, workdir, _DATA_DIR.value, _JOBS.value, lambda run: runner.estimate(run, workdir)
         )
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 2
     name = runs.series(_CONFIG.value, **changes()).name
@@ -59,12 +59,18 @@ def main(argv):
 
 
 def changes():
-    """The configuration's changes, those that are numbers or booleans as such."""
+    """The configuration's changes, those that are numbers or booleans as such.
+
+    `learning_rate` and `method` are what other flags say.
+    """
     found = {"method": _METHOD.value}
     for change in _CHANGES.value:
         key, equals, value = change.partition("=")
-        if not equals:
-            raise ValueError(f"--changes={change} is not possible; allowed: key=value.")
+        if not equals or key in ("learning_rate", "method"):
+            raise ValueError(
+                f"--changes={change} is not possible; allowed: key=value, but neither learning_rate "
+                "(--powers has it) nor method (--method has it)."
+            )
         found[key] = _parsed(value)
     return found
 
@@ -72,7 +78,12 @@ def changes():
 def _parsed(text):
     if text in ("True", "False"):
         return text == "True"
-    return int(text) if re.fullmatch("-?[0-9]+", text) else text
+    if re.fullmatch("-?[0-9]+", text):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text  # as a basis
 
 
 def powers():

@@ -3,7 +3,7 @@
 python scripts/table1.py [--preset=smoke|quick|paper] [--data_dir=DIRECTORY] [--jobs=N]
 
 Writes `table1.md`, `table1.csv` and `table1.json`. RBD is there once with normal and once with Hadamard
-directions; FPD has Hadamard ones; the last column is our own: the best in as many directions.
+directions; FPD has Hadamard ones; the last column is our own: Adam inside, in as many directions.
 """
 
 import reproduce

@@ -98,8 +98,25 @@ WAITING_IN_VAIN = (
 def test_a_stopped_worker_is_named_where_another_fails_first():
     done = launch(WAITING_IN_VAIN.format(stuck=False))
     assert done.returncode == 124
+    assert "Worker 0 failed with status 9" in done.stderr
     assert "Worker 1 gives no sign of life since 5 s; ending all." in done.stderr
     assert_ended(done.stdout)
+
+
+ONE_IS_READY = (
+    BEATING
+    + """
+    if index == 2 and step == 8:
+        raise SystemExit(0)
+"""
+)
+
+
+def test_one_that_has_ended_well_does_not_hide_one_that_makes_no_progress():
+    begin = time.monotonic()
+    done = launch(ONE_IS_READY.format(stuck=True), "--timeout=3")
+    assert done.returncode == 124 and time.monotonic() - begin < 30
+    assert "Worker 1 makes no progress since 3 s" in done.stderr
 
 
 def test_a_worker_for_which_the_others_wait_is_named():

@@ -107,8 +107,16 @@ def test_the_plan_of_the_reproduction(tmp_path):
     assert status == 0, output[-2000:]
     assert re.search(r"\| resnet8_cifar10/rbd-hadamard +\| [0-9]+ +\| 0 +\| 1 ", output)
     assert "4 runs left" in output
-    assert results.read_json(tmp_path / "paper" / "figure3.json")["panels"][0]["lines"] == []
-    assert (tmp_path / "report.html").exists()
+    assert not (tmp_path / "report.html").exists()
+    status, output = reproduce("figure3", tmp_path, "--norun", "--preset=quick")
+    assert status == 0 and "figure3: nothing has run yet" in output
+    assert "Not run yet." in (tmp_path / "report.html").read_text()
+
+
+def test_a_reproduction_without_its_data_is_refused_at_once(tmp_path):
+    status, output = reproduce("figure3", tmp_path, "--preset=quick", f"--data_dir={tmp_path}")
+    assert status == 2 and "Refused: " in output and f"{tmp_path}/cifar10.npz" in output
+    assert not (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ more epochs goes on, too, where its epochs do not depend on their number.
 """
 
 import math
+import os
 import platform
 import shlex
 import sys
@@ -255,10 +256,13 @@ def run(
 
 
 def _goes_on(config: ml_collections.ConfigDict, workdir: Path) -> bool:
-    """Whether the run in `workdir` is the beginning of this one, with fewer epochs."""
-    path = workdir / "config.json"
-    fewer = path.exists() and results.read_json(path)["epochs"] < config.epochs
-    return fewer and config.schedule == "constant" and averaging_runs.trains_by_steps(config)
+    """Whether the run in `workdir` is the beginning of this one: it has no more epochs behind it.
+
+    It may have been meant to have more, and was killed.
+    """
+    if len(results.read_metrics(workdir / "metrics.csv")) > config.epochs:
+        return False
+    return config.schedule == "constant" and averaging_runs.trains_by_steps(config)
 
 
 def _result(config: ml_collections.ConfigDict, workdir: Path) -> Optional[Dict[str, Any]]:
@@ -412,8 +416,17 @@ def environment() -> Dict[str, Any]:
             "keras": keras.__version__,
             "numpy": np.__version__,
         },
-        "machine": f"{platform.machine()}, {len(tf.config.list_logical_devices('GPU'))} GPU",
+        "machine": _machine(),
     }
+
+
+def _machine() -> str:
+    """As "AMD EPYC 7B13, 2 cores, 0 GPU"."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    models = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+    model = ", ".join(sorted(models)) or platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} cores, {len(tf.config.list_logical_devices('GPU'))} GPU"
 
 
 def _summarise(rows, steps: float) -> Dict[str, Any]:

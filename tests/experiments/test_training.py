@@ -104,6 +104,16 @@ def test_a_finished_run_goes_on_with_more_epochs(finished, tmp_path):
         training.run(small_config(epochs=2), tmp_path, verbose=0)
 
 
+def test_a_killed_run_may_end_with_fewer_epochs_than_it_was_meant_to_have(tmp_path):
+    training.run(small_config(epochs=1), tmp_path, verbose=0)
+    # As it is when more were asked for and the process was killed before another one ended.
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(small_config(epochs=20).to_dict()))
+    result = training.run(small_config(epochs=2), tmp_path, verbose=0)
+    assert len(result["accuracy"]) == 2
+    assert results.read_json(tmp_path / "config.json")["epochs"] == 2
+
+
 def test_more_epochs_of_a_falling_learning_rate_are_another_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(small_config(epochs=1, schedule="linear").to_dict()))
     with pytest.raises(ValueError, match="another configuration .*epochs: 1 != 2"):

@@ -4,6 +4,7 @@
 | ---------------------------------------------- | --------------------------------------------------- |
 | `published.py`                                 | the paper's numbers, where our protocol differs     |
 | `runs.py`                                      | a run: its directory, what it has reached           |
+| `configurations.py`                            | runs' configurations and data, checked beforehand   |
 | `presets.py`                                   | how much of everything: smoke, quick, paper         |
 | `table1.py`, `figure1.py` ..., `augmentation.py` | the runs of each, and the data made of them       |
 | `items.py`                                     | these by name                                       |

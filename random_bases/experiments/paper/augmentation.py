@@ -1,7 +1,7 @@
 """What augmentation does: an experiment on why some cells are not where Table 1 of the paper has them."""
 
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from random_bases.experiments import results, training
 from random_bases.experiments.paper import published, runs, table1
@@ -46,6 +46,7 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
                     "measured": {
                         column: 100 * each.mean if each.accuracies else None for column, each in found.items()
                     },
+                    "diverged": runs.diverged(which, workdir),
                 }
             )
     return {"rows": rows, **training.environment()}
@@ -62,12 +63,18 @@ def table(found: Dict[str, Any]) -> List[Dict[str, str]]:
                 "method": row["method"].upper(),
                 "epochs": str(row["epochs"]),
                 **{
-                    column: "-" if mean is None else f"{mean:.2f}" for column, mean in row["measured"].items()
+                    column: _text(mean, column in row["diverged"]) for column, mean in row["measured"].items()
                 },
                 "paper, 100 epochs": table1.published_text(paper and {**paper._asdict(), "relative": None}),
             }
         )
     return lines
+
+
+def _text(mean: Optional[float], diverged: bool) -> str:
+    if mean is None:
+        return "diverged" if diverged else "-"
+    return f"{mean:.2f}, some diverged" if diverged else f"{mean:.2f}"
 
 
 def write(found: Dict[str, Any], directory: Path) -> None:

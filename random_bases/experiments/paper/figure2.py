@@ -55,7 +55,7 @@ def plan(preset: Preset) -> List[runs.Run]:
 
 def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     """What `figure2.json` holds."""
-    accuracy = []
+    accuracy, diverged = [], []
     for config in preset.shared:
         found = [(workers, runs.measured(each, workdir)) for workers, each in zip(WORKERS, series(config))]
         # Epochs of one worker, which has as many updates in one as K workers in K.
@@ -68,8 +68,10 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
         points = [(workers, each) for workers, each in points if each.epochs == epochs * workers]
         label = f"{published.NETWORKS.get(config, config)}, updates of {epochs} epochs"
         accuracy.append(runs.measured_line(label, points))
+        named = {f"{config}, {workers}": each for workers, each in zip(WORKERS, series(config))}
+        diverged.extend(runs.diverged(named, workdir))
     main = preset.main
-    times = timing.kept(workdir / "figure2_times.json", lambda: _times(main))
+    times = timing.kept(workdir / f"figure2_times_{main.config}.json", lambda: _times(main))
     relative = [
         panels.line(name, WORKERS, [value / times[name][0] for value in times[name]]) for name in _EXCHANGES
     ]
@@ -81,7 +83,9 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     ]
     return {
         "panels": [
-            panels.panel("Accuracy", "workers", "validation accuracy (%)", accuracy, "log"),
+            panels.panel(
+                "Accuracy", "workers", "validation accuracy (%)", accuracy, "log", diverged=diverged
+            ),
             panels.panel("CPU time of a worker's bases", "workers", "relative to one", relative, "log"),
             panels.panel("Traffic of a worker", "workers", "bytes a step", bytes_sent, "log", "log"),
         ],

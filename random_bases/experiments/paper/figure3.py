@@ -34,7 +34,15 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
         curves.append(panels.line(label, range(1, len(curve) + 1), [100 * value for value in curve]))
     title = published.FIGURE_3_NAMES.get(preset.deep, preset.deep)
     return {
-        "panels": [panels.panel(title, "epoch", "validation accuracy (%)", curves)],
+        "panels": [
+            panels.panel(
+                title,
+                "epoch",
+                "validation accuracy (%)",
+                curves,
+                diverged=runs.diverged(which, workdir),
+            )
+        ],
         "gaps": gaps(preset, workdir),
         **training.environment(),
     }

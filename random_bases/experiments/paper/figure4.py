@@ -45,14 +45,21 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     which = series(network)
     epochs = runs.common_epochs(list(which.values()), workdir)
     accuracy = runs.accuracy_line(f"Hadamard, {epochs} epochs", list(which.items()), workdir, epochs)
-    times = timing.kept(workdir / "figure4_times.json", lambda: _times(network))
+    times = timing.kept(workdir / f"figure4_times_{network.config}.json", lambda: _times(network))
     relative = [
         panels.line(basis, numbers(network), [value / times["normal"][0] for value in times[basis]])
         for basis in _TIMED
     ]
     return {
         "panels": [
-            panels.panel("Accuracy", "compartments", "validation accuracy (%)", [accuracy], "log"),
+            panels.panel(
+                "Accuracy",
+                "compartments",
+                "validation accuracy (%)",
+                [accuracy],
+                "log",
+                diverged=runs.diverged(which, workdir),
+            ),
             panels.panel(
                 "CPU time of a step's bases",
                 "compartments",

@@ -38,11 +38,11 @@ def _panel(title: str, which: Dict[str, runs.Series], workdir: Path) -> Dict[str
     epochs = runs.common_epochs(list(which.values()), workdir)
     lines = []
     for basis, each in which.items():
-        found = runs.measured(each, workdir, epochs)
-        label = f"{basis} (diverged)" if found.diverged else basis
-        curve = [100 * value for value in found.curve]
-        lines.append(panels.line(label, range(1, len(curve) + 1), curve))
-    return panels.panel(title, "epoch", "validation accuracy (%)", lines)
+        curve = [100 * value for value in runs.measured(each, workdir, epochs).curve]
+        lines.append(panels.line(basis, range(1, len(curve) + 1), curve))
+    return panels.panel(
+        title, "epoch", "validation accuracy (%)", lines, diverged=runs.diverged(which, workdir)
+    )
 
 
 def write(found: Dict[str, Any], directory: Path) -> None:

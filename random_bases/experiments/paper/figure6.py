@@ -38,7 +38,16 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     lines.append(runs.accuracy_line("SGD", [(d, sgd) for d in ends], workdir, epochs, "dashed"))
     title = f"{preset.main.config}, D = {preset.main.parameters:,}"
     return {
-        "panels": [panels.panel(title, "directions d", "validation accuracy (%)", lines, "log")],
+        "panels": [
+            panels.panel(
+                title,
+                "directions d",
+                "validation accuracy (%)",
+                lines,
+                "log",
+                diverged=runs.diverged(which, workdir),
+            )
+        ],
         **training.environment(),
     }
 

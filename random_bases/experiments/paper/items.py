@@ -41,8 +41,20 @@ def plan(only: Sequence[str], preset: Preset) -> List[runs.Run]:
 
 
 def write(only: Sequence[str], preset: Preset, workdir: Path, directory: Path) -> None:
-    """Writes tables and figures of what has run, whether or not all of it has."""
+    """Writes tables and figures of what has run, whether or not all of it has.
+
+    What was written before stays where none of an item's runs has begun, and that is said.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     directory.mkdir(parents=True, exist_ok=True)
     for name in only:
+        planned = ITEMS[name].plan(preset)
+        if planned and not any(_begun(run, workdir) for run in planned):
+            print(f"{name}: nothing has run yet")
+            continue
         ITEMS[name].write(ITEMS[name].content(preset, workdir), directory)
+
+
+def _begun(run: runs.Run, workdir: Path) -> bool:
+    state = runs.state(run, workdir)
+    return state.epochs > 0 or state.status == "diverged"

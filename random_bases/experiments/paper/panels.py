@@ -45,10 +45,14 @@ def panel(
     lines: List[Dict[str, Any]],
     xscale: str = "linear",
     yscale: str = "linear",
+    diverged: Sequence[str] = (),
 ) -> Dict[str, Any]:
-    """A panel: its axes and its lines, those without points left out; scales are "linear" or "log"."""
+    """A panel: its axes and its lines, those without points left out; scales are "linear" or "log".
+
+    What diverged is named in the title: it has no points.
+    """
     return {
-        "title": title,
+        "title": f"{title} (diverged: {', '.join(diverged)})" if diverged else title,
         "xlabel": xlabel,
         "ylabel": ylabel,
         "lines": [each for each in lines if each["x"]],

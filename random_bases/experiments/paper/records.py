@@ -18,12 +18,15 @@ def collect(workdir: Path) -> List[Dict[str, Any]]:
 
 def _entry(directory: Path, workdir: Path) -> Dict[str, Any]:
     """The series in a directory: its name, configuration, and what each seed has reached."""
-    seeds, config, result = {}, {}, {}
+    seeds, config, result, made_by = {}, {}, {}, []
     for path in sorted(directory.glob("seed*/config.json")):
         config = results.read_json(path)
         rows = results.read_metrics(path.parent / "metrics.csv")
         if (path.parent / "result.json").exists():
             result = results.read_json(path.parent / "result.json")
+            made = {"machine": result.get("machine"), "versions": result.get("versions")}
+            if made not in made_by:
+                made_by.append(made)
         seeds[str(config["seed"])] = {
             "epochs": len(rows),
             "validation_accuracy": rows[-1]["val_accuracy"] if rows else None,
@@ -40,8 +43,7 @@ def _entry(directory: Path, workdir: Path) -> Dict[str, Any]:
         },
         "learning_rate": result.get("learning_rate"),
         "parameters": result.get("parameters"),
-        "versions": result.get("versions"),
-        "machine": result.get("machine"),
+        "made_by": made_by,
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import markdown
 
 from random_bases.experiments import results
-from random_bases.experiments.paper import agreement, augmentation, published, table1
+from random_bases.experiments.paper import agreement, augmentation, ours, published, table1
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 
@@ -35,6 +35,7 @@ def write(directory: Path) -> None:
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         summary=_summary(found, folder),
         table=_table1(found.get("table1")),
+        ours=html.escape(ours.described()),
         figures="\n".join(_figure(name, found.get(name), folder, plots) for name in published.FIGURES),
         augmentation=table(augmentation.table(found["augmentation"]) if "augmentation" in found else []),
         sweeps=_sweeps(found, plots),
@@ -73,7 +74,11 @@ def _summary(found: Dict[str, Any], folder: Path) -> str:
 
 
 def _table1(content: Optional[Dict[str, Any]]) -> str:
-    return table(table1.table(content) if content else [])
+    if content is None:
+        return table([])
+    endings = (("Markdown", "md"), ("CSV", "csv"), ("JSON", "json"))
+    links = ", ".join(f'<a href="paper/table1.{ending}">{name}</a>' for name, ending in endings)
+    return f'{table(table1.table(content))}\n<p class="files">{links}</p>'
 
 
 def _figure(name: str, content: Optional[Dict[str, Any]], folder: Path, plots) -> str:
@@ -114,7 +119,8 @@ def _sweeps(found: Dict[str, Any], plots) -> str:
 
 
 def _machine(runs: Sequence[Dict[str, Any]]) -> str:
-    kinds = sorted({(str(run["machine"]), _versions(run["versions"])) for run in runs if run["versions"]})
+    made_by = [each for run in runs for each in run["made_by"] if each["versions"]]
+    kinds = sorted({(str(each["machine"]), _versions(each["versions"])) for each in made_by})
     return table([{"machine": machine, "versions": versions} for machine, versions in kinds])
 
 

@@ -17,11 +17,12 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Seque
 from tqdm import tqdm
 
 from random_bases.experiments import results
-from random_bases.experiments.paper import runs
+from random_bases.experiments.paper import configurations, runs
+from random_bases.experiments.paper.configurations import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 _NICENESS = 15
 _SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_TO_END = 10.0
 
 # Milliseconds of a step of SGD, and of 250 directions of 100,000 elements, on one core of an AMD EPYC: first
 # guesses, until runs have been measured.
@@ -47,7 +48,7 @@ def command(run: runs.Run, workdir: Path, data_dir: str) -> List[str]:
     return [
         sys.executable,
         str(ROOT / "scripts" / "train.py"),
-        f"--config={ROOT / 'configs' / run.series.config}.py",
+        f"--config={configurations.path(run.series.config)}",
         *(f"--config.{key}={value}" for key, value in changes.items()),
         f"--virtual_devices={run.series.workers}",
         f"--data_dir={data_dir}",
@@ -104,7 +105,11 @@ class _Process:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait()
+        try:
+            self.process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def hangs(self, workdir: Path) -> bool:
         """Whether it has not ended an epoch for too long; to be asked at every look.
@@ -160,11 +165,13 @@ def run_all(
       The runs that did not finish, because they failed or hung. They do not stop the others.
 
     Raises:
-      ValueError: if there are more jobs than cores, or less than one.
+      ValueError: if there are more jobs than cores, or less than one; for a configuration that is not valid.
+      FileNotFoundError: if a run's data is not there.
     """
     cores = _cores()
     if not 1 <= jobs <= max(len(cores), 1):
         raise ValueError(f"jobs={jobs} is not possible; allowed: 1 to {len(cores)}, the number of cores.")
+    configurations.check(left(planned, workdir), data_dir)
     # Once: what is measured under way would change them, and the bar would jump.
     expected = {run: seconds(run) for run in merged(planned)}
     waiting: Deque[runs.Run] = deque(sorted(left(planned, workdir), key=expected.__getitem__))

@@ -150,6 +150,11 @@ def common_epochs(which: List[Series], workdir: Path) -> int:
     return min((epochs for epochs in found if epochs), default=0)
 
 
+def diverged(which: Dict[Any, Series], workdir: Path) -> List[str]:
+    """The labels of series of which a seed diverged."""
+    return [str(label) for label, each in which.items() if measured(each, workdir).diverged]
+
+
 def accuracy_line(
     label: str, points: List[Tuple[float, Series]], workdir: Path, epochs: int, style: str = "line"
 ) -> Dict[str, Any]:

@@ -26,6 +26,7 @@ def content(title: str, which: Dict[float, runs.Series], workdir: Path, epochs: 
     whole = {rate: each for rate, each in found.items() if each.accuracies and each.epochs == epochs}
     training_line = panels.line("training", list(whole), [100 * each.training for each in whole.values()])
     points = [(rate, which[rate]) for rate in whole]
+    diverged = [rate for rate, each in found.items() if each.diverged]
     validation = runs.accuracy_line("validation", points, workdir, epochs)
     return {
         "panels": [
@@ -35,9 +36,10 @@ def content(title: str, which: Dict[float, runs.Series], workdir: Path, epochs: 
                 "accuracy (%)",
                 [training_line, validation],
                 "log",
+                diverged=[f"{rate:g}" for rate in diverged],
             )
         ],
         "best_by_training": max(whole, key=lambda rate: whole[rate].training) if whole else None,
-        "diverged": [rate for rate, each in found.items() if each.diverged],
+        "diverged": diverged,
         **training.environment(),
     }

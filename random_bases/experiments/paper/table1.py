@@ -46,10 +46,9 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     rows = []
     for config in preset.networks:
         found = {column: runs.measured(each, workdir) for column, each in series(config).items()}
-        sgd = found["SGD"].mean if found["SGD"].accuracies else None
         cells = {
             column: {
-                "measured": _measured(value, sgd),
+                "measured": _measured(value, runs.measured(series(config)["SGD"], workdir, value.epochs)),
                 "published": _published(config, COLUMNS[column]),
                 "name": series(config)[column].name,
             }
@@ -60,17 +59,19 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     return {"rows": rows, **training.environment()}
 
 
-def _measured(found: runs.Measured, sgd: Optional[float]) -> Optional[Dict[str, Any]]:
+def _measured(found: runs.Measured, sgd: runs.Measured) -> Optional[Dict[str, Any]]:
+    """A cell; its mean is None where all runs diverged, and its relative where SGD has fewer epochs."""
     if not found.accuracies:
-        return {"diverged": True} if found.diverged else None
+        return {"mean": None, "diverged": len(found.diverged)} if found.diverged else None
+    same = sgd.accuracies and sgd.epochs == found.epochs
     return {
         "mean": 100 * found.mean,
         "deviation": None if found.deviation is None else 100 * found.deviation,
-        "relative": found.mean / sgd if sgd else None,
+        "relative": found.mean / sgd.mean if same else None,
         "runs": len(found.accuracies),
         "epochs": found.epochs,
         "training": 100 * found.training,
-        "diverged": False,
+        "diverged": len(found.diverged),
     }
 
 
@@ -84,9 +85,11 @@ def measured_text(cell: Optional[Dict[str, Any]]) -> str:
     """As "93.89 ± 0.02 (0.96), 3 x 100": mean, deviation, relative to SGD, runs x epochs."""
     if cell is None:
         return "-"
-    if cell["diverged"]:
-        return "diverged"
-    return f"{published_text(cell)}, {cell['runs']} x {cell['epochs']}"
+    diverged = f"{cell['diverged']} diverged"
+    if cell["mean"] is None:
+        return diverged
+    text = f"{published_text(cell)}, {cell['runs']} x {cell['epochs']}"
+    return f"{text}, {diverged}" if cell["diverged"] else text
 
 
 def published_text(cell: Optional[Dict[str, Any]]) -> str:
@@ -111,7 +114,7 @@ def table(found: Dict[str, Any]) -> List[Dict[str, str]]:
     return lines
 
 
-_CSV = ("network", "column", "source", "mean", "deviation", "relative", "runs", "epochs")
+_CSV = ("network", "column", "source", "mean", "deviation", "relative", "runs", "epochs", "diverged")
 
 
 def write(found: Dict[str, Any], directory: Path) -> None:
@@ -124,7 +127,7 @@ def write(found: Dict[str, Any], directory: Path) -> None:
         for row in found["rows"]:
             for column, cell in row["cells"].items():
                 named = {"network": row["network"], "column": column}
-                if cell["measured"] and not cell["measured"]["diverged"]:
+                if cell["measured"]:
                     writer.writerow({**named, "source": "here", **cell["measured"]})
                 if cell["published"]:
                     paper = {"runs": published.SEEDS, "epochs": published.EPOCHS}

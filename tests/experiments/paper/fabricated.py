@@ -20,7 +20,7 @@ def accuracy(run):
 def leave(run, workdir):
     """Writes what a finished run leaves."""
     directory = run.directory(workdir)
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     config = configuration(run.series.config).to_dict()
     config.update({**dict(run.series.changes), "epochs": run.epochs, "seed": run.seed})
     (directory / "config.json").write_text(json.dumps(config))
@@ -55,8 +55,8 @@ def write(workdir, directory, preset=PRESET):
     }
     results.write_json(workdir / "figure1_surface.json", surface)
     workers = {name: [1.0 / count for count in figure2.WORKERS] for name in ("coordinates", "updates")}
-    results.write_json(workdir / "figure2_times.json", workers)
+    results.write_json(workdir / f"figure2_times_{preset.main.config}.json", workers)
     compartments = {name: [1.0 for _ in figure4.numbers(preset.main)] for name in ("normal", "hadamard")}
-    results.write_json(workdir / "figure4_times.json", compartments)
+    results.write_json(workdir / f"figure4_times_{preset.main.config}.json", compartments)
     items.write(list(items.ITEMS), preset, workdir, directory / "paper")
     records.write(workdir, directory / "paper")

@@ -9,7 +9,7 @@ def row(config="fc_mnist", epochs=100, **means):
     cells = {}
     for column, method in COLUMNS.items():
         mean = means.get(column.replace(", ", "_"))
-        measured = None if mean is None else {"mean": mean, "epochs": epochs, "diverged": False}
+        measured = None if mean is None else {"mean": mean, "epochs": epochs, "diverged": 0}
         cells[column] = {
             "measured": measured,
             "published": published.TABLE_1[config][method]._asdict() if method else None,
@@ -37,6 +37,9 @@ def test_orders():
     assert agreement.order(row(NES=20, FPD=50, RBD_Hadamard=90, SGD=98)) is True
     assert agreement.order(row(NES=60, FPD=50, RBD_Hadamard=90, SGD=98)) is False
     assert agreement.order(row(FPD=50, RBD_Hadamard=90, SGD=98)) is None
+    uneven = row(NES=20, FPD=50, RBD_Hadamard=90, SGD=98)
+    uneven["cells"]["NES"]["measured"]["epochs"] = 5
+    assert agreement.order(uneven) is None
 
 
 def test_sentences_count_only_whole_runs():

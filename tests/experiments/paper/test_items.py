@@ -1,7 +1,8 @@
 import pytest
 
-from random_bases.experiments import training
+from random_bases.experiments import results, training
 from random_bases.experiments.paper import items, presets, runner
+from tests.experiments.paper import fabricated
 from tests.experiments.paper.test_published import configuration
 
 
@@ -33,11 +34,29 @@ def test_the_paper_has_100_epochs_and_3_seeds():
 
 
 def test_directories_are_distinct():
-    planned = runner.merged(items.plan(list(items.ITEMS), presets.PRESETS["paper"]))
     directories = {}
-    for run in planned:
-        assert directories.setdefault(run.directory(items.Path()), run) == run
-    assert len({(run.series, run.seed) for run in planned}) == len(directories)
+    for preset in presets.PRESETS.values():
+        for run in items.plan(list(items.ITEMS), preset):
+            asked = (run.series, run.seed)
+            assert directories.setdefault(run.directory(items.Path()), asked) == asked
+
+
+def test_presets_share_a_directory_of_runs(tmp_path, capsys):
+    # CPU times are of the preset's own network.
+    small = presets.PRESETS["smoke"]
+    larger = presets.PRESETS["quick"]._replace(networks=("fc_mnist",), augmented=("fc_mnist",), shared=())
+    for preset, name, numbers in ((small, "smoke", 5), (larger, "quick", 7)):
+        fabricated.write(tmp_path / "runs", tmp_path / name, preset)
+        times = results.read_json(tmp_path / name / "paper" / "figure4.json")["cpu_milliseconds"]
+        assert len(times["normal"]) == numbers
+    assert "nothing has run" not in capsys.readouterr().out
+
+
+def test_what_has_not_run_is_not_written_over(tmp_path, capsys):
+    (tmp_path / "figure3.json").write_text("as it was")
+    items.write(["figure3"], presets.PRESETS["smoke"], tmp_path / "runs", tmp_path)
+    assert (tmp_path / "figure3.json").read_text() == "as it was"
+    assert "figure3: nothing has run yet" in capsys.readouterr().out
 
 
 def test_unknown_names_are_refused():

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from random_bases.experiments import results
-from random_bases.experiments.paper import presets, report
+from random_bases.experiments.paper import figure3, presets, report, runs, table1
 from tests.experiments.paper import fabricated
 
 pytest.importorskip("plotly", reason="the page needs plotly: pip install -e '.[report]'")
@@ -42,6 +42,31 @@ def test_table_1_says_what_was_measured(directory):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 6 and {row["source"] for row in rows} == {"here"}
     assert [float(row["mean"]) for row in rows if row["column"] == "NES"] == pytest.approx([20, 20])
+
+
+def test_relative_is_to_sgd_after_as_many_epochs_and_what_diverged_is_counted(tmp_path):
+    preset = fabricated.PRESET._replace(networks=("fc_digits",), seeds=3)
+    fabricated.write(tmp_path / "runs", tmp_path / "all", preset)
+    series = table1.series("fc_digits")
+    last = series["RBD, Hadamard"].runs(10, 3)[2]
+    for run in series["FPD"].runs(10, 3):
+        rows = (run.directory(tmp_path / "runs") / "metrics.csv").read_text().splitlines()
+        (run.directory(tmp_path / "runs") / "metrics.csv").write_text("\n".join(rows[:6]) + "\n")
+    for run in (last, *series["NES"].runs(10, 3)):
+        (run.directory(tmp_path / "runs") / "result.json").write_text('{"status": "diverged"}')
+    content = table1.content(preset, tmp_path / "runs")
+    (row,) = content["rows"]
+    fpd, sgd = (runs.measured(series[name], tmp_path / "runs", 5).mean for name in ("FPD", "SGD"))
+    assert row["cells"]["FPD"]["measured"]["epochs"] == 5
+    assert row["cells"]["FPD"]["measured"]["relative"] == pytest.approx(fpd / sgd)
+    (line,) = table1.table(content)
+    assert line["RBD, Hadamard"].endswith(", 2 x 10, 1 diverged") and line["NES"] == "3 diverged"
+    table1.write(content, tmp_path)
+    with (tmp_path / "table1.csv").open() as file:
+        (nes,) = [each for each in csv.DictReader(file) if each["column"] == "NES"]
+    assert (nes["mean"], nes["diverged"]) == ("", "3")
+    (curves,) = figure3.content(preset._replace(deep="fc_digits"), tmp_path / "runs")["panels"]
+    assert curves["title"].endswith("(diverged: RBD, NES)")
 
 
 def test_figures_have_the_lines_of_their_runs(directory):

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -146,6 +147,7 @@ def test_stopping_stops_the_processes(program, tmp_path, monkeypatch):
 
     def interrupt(seconds):
         if starts(SERIES.runs(1, 1)[0], tmp_path):
+            monkeypatch.undo()
             raise KeyboardInterrupt
         real(0.05)
 
@@ -161,6 +163,30 @@ def test_stopping_stops_the_processes(program, tmp_path, monkeypatch):
 def test_impossible_numbers_of_jobs_are_refused(jobs, tmp_path):
     with pytest.raises(ValueError, match=f"jobs={jobs} is not possible; allowed: 1 to "):
         run_all([], tmp_path, jobs)
+
+
+def test_a_process_that_does_not_end_is_killed(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_SECONDS_TO_END", 0.2)
+    program[0] = (60, 0)
+    process = runner._Process(SERIES.runs(1, 1)[0], tmp_path, "", None, 60.0)
+    process.process.send_signal(signal.SIGSTOP)
+    process.stop()
+    assert process.process.returncode == -signal.SIGKILL
+
+
+def test_configurations_and_data_are_checked_before_the_first_run(program, tmp_path):
+    for config, changes, message in (
+        ("no_such_file", {}, "config='no_such_file' is unknown; allowed: .*fc_digits"),
+        ("fc_digits", {"basis": "fourier"}, "basis='fourier' is unknown"),
+        ("fc_digits", {"no_such_key": 1}, "no_such_key"),
+        ("fc_digits", {"dimensions": "many"}, "dimensions"),
+    ):
+        planned = SERIES.runs(1, 1) + runs.series(config, "rbd", **changes).runs(1, 1)
+        with pytest.raises(ValueError, match=message):
+            run_all(planned, tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/mnist.npz"):
+        runner.run_all(runs.series("fc_mnist", "sgd").runs(1, 1), tmp_path, str(tmp_path), 1, lambda run: 1.0)
+    assert starts(SERIES.runs(1, 1)[0], tmp_path) == []
 
 
 def test_the_most_epochs_count():
