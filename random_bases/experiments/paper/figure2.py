@@ -8,7 +8,7 @@ worker's part of a step's random bases.
 """
 
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import tensorflow as tf
 
@@ -18,17 +18,16 @@ from random_bases.experiments.paper.presets import Network, Preset
 from random_bases.optimizers.exchange import Exchange
 from random_bases.subspace import Subspace
 
-WORKERS = (1, 2, 4, 8, 16)
 _BATCH = 32  # of a worker
 # The convolutional network's is larger than the paper's, at which it learns little in a few epochs.
 _RATES = {"fc_mnist": 1.0, "cnn_fmnist": 2.0, "fc_digits": 1.0}
 _EXCHANGES = ("coordinates", "updates")
 
 
-def series(config: str) -> List[runs.Series]:
-    """One for each number of workers."""
-    return [
-        runs.series(
+def series(config: str, preset: Preset) -> Dict[int, runs.Series]:
+    """Number of workers -> series."""
+    return {
+        workers: runs.series(
             config,
             "rbd",
             workers=workers,
@@ -39,8 +38,8 @@ def series(config: str) -> List[runs.Series]:
             replicas="split",
             exchange="updates",
         )
-        for workers in WORKERS
-    ]
+        for workers in preset.workers
+    }
 
 
 def plan(preset: Preset) -> List[runs.Run]:
@@ -48,7 +47,7 @@ def plan(preset: Preset) -> List[runs.Run]:
     return [
         run
         for config in preset.shared
-        for workers, each in zip(WORKERS, series(config))
+        for workers, each in series(config, preset).items()
         for run in each.runs(preset.shared_epochs * workers, preset.seeds)
     ]
 
@@ -57,25 +56,25 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     """What `figure2.json` holds."""
     accuracy, diverged = [], []
     for config in preset.shared:
-        found = [(workers, runs.measured(each, workdir)) for workers, each in zip(WORKERS, series(config))]
+        which = series(config, preset)
         # Epochs of one worker, which has as many updates in one as K workers in K.
-        whole = [each.epochs // workers for workers, each in found]
+        whole = [runs.measured(each, workdir).epochs // workers for workers, each in which.items()]
         epochs = min((epochs for epochs in whole if epochs), default=0)
         points = [
-            (workers, runs.measured(each, workdir, epochs * workers))
-            for workers, each in zip(WORKERS, series(config))
+            (workers, runs.measured(each, workdir, epochs * workers)) for workers, each in which.items()
         ]
         points = [(workers, each) for workers, each in points if each.epochs == epochs * workers]
         label = f"{published.NETWORKS.get(config, config)}, updates of {epochs} epochs"
         accuracy.append(runs.measured_line(label, points))
-        named = {f"{config}, {workers}": each for workers, each in zip(WORKERS, series(config))}
+        named = {f"{config}, {workers}": each for workers, each in which.items()}
         diverged.extend(runs.diverged(named, workdir))
     main = preset.main
-    times = timing.kept(workdir / f"figure2_times_{main.config}.json", lambda: _times(main))
+    times = timing.kept(workdir / f"figure2_times_{main.config}.json", lambda: _times(main, preset.workers))
     relative = [
-        panels.line(name, WORKERS, [value / times[name][0] for value in times[name]]) for name in _EXCHANGES
+        panels.line(name, preset.workers, [value / times[name][0] for value in times[name]])
+        for name in _EXCHANGES
     ]
-    several = [workers for workers in WORKERS if workers > 1]
+    several = [workers for workers in preset.workers if workers > 1]
     sent = [traffic(workers, main) for workers in several]
     bytes_sent = [
         panels.line(f"{main.dimensions} coordinates", several, [each["coordinates"] for each in sent]),
@@ -94,9 +93,9 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     }
 
 
-def _times(network: Network) -> Dict[str, List[float]]:
+def _times(network: Network, numbers: Sequence[int]) -> Dict[str, List[float]]:
     return {
-        exchange: [_cpu_milliseconds(network, workers, exchange) for workers in WORKERS]
+        exchange: [_cpu_milliseconds(network, workers, exchange) for workers in numbers]
         for exchange in _EXCHANGES
     }
 

@@ -30,6 +30,7 @@ class Preset(NamedTuple):
       main: the network of Figures 4, 5 and 6.
       deep: the configuration of Figure 3.
       shared: the configurations of Figure 2.
+      workers: the numbers of workers of Figure 2, from 1.
       augmented: networks that are trained without augmentation, too.
       seeds: runs of every series.
       table: configuration -> epochs of Table 1.
@@ -41,6 +42,7 @@ class Preset(NamedTuple):
     main: Network
     deep: str
     shared: Tuple[str, ...]
+    workers: Tuple[int, ...]
     augmented: Tuple[str, ...]
     seeds: int
     table: Dict[str, int]
@@ -59,6 +61,7 @@ _SMOKE = Preset(
     main=_FC_DIGITS,
     deep="resnet8_digits",
     shared=("fc_digits",),
+    workers=(1, 2, 4),
     augmented=("fc_digits",),
     seeds=1,
     table={"fc_digits": 10, "resnet8_digits": 2},
@@ -72,6 +75,7 @@ _QUICK = Preset(
     main=_FC_MNIST,
     deep="resnet8_cifar10",
     shared=("fc_mnist", "cnn_fmnist"),
+    workers=(1, 2, 4, 8, 16),
     augmented=("fc_mnist", "fc_fmnist", "cnn_mnist"),
     seeds=1,
     table={

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from random_bases.experiments import results
-from random_bases.experiments.paper import figure2, figure4, items, presets, records, runner
+from random_bases.experiments.paper import figure4, items, presets, records, runner
 from tests.experiments.paper.test_published import configuration
 
 PRESET = presets.PRESETS["smoke"]
@@ -54,7 +54,7 @@ def write(workdir, directory, preset=PRESET):
         "descent_in_basis": [0.4, 0.0],
     }
     results.write_json(workdir / "figure1_surface.json", surface)
-    workers = {name: [1.0 / count for count in figure2.WORKERS] for name in ("coordinates", "updates")}
+    workers = {name: [1.0 / count for count in preset.workers] for name in ("coordinates", "updates")}
     results.write_json(workdir / f"figure2_times_{preset.main.config}.json", workers)
     compartments = {name: [1.0 for _ in figure4.numbers(preset.main)] for name in ("normal", "hadamard")}
     results.write_json(workdir / f"figure4_times_{preset.main.config}.json", compartments)

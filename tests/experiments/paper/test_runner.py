@@ -170,6 +170,7 @@ def test_a_process_that_does_not_end_is_killed(program, tmp_path, monkeypatch):
     program[0] = (60, 0)
     process = runner._Process(SERIES.runs(1, 1)[0], tmp_path, "", None, 60.0)
     process.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.process.pid, os.WSTOPPED | os.WNOWAIT)  # it does not hear SIGTERM now
     process.stop()
     assert process.process.returncode == -signal.SIGKILL
 
