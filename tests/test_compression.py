@@ -97,10 +97,8 @@ def test_weights_and_state_come_back(tmp_path, name):
     "arguments",
     [
         {"compartments": [20, 37], "allocation": [2, 3], "basis": "hadamard"},
-        pytest.param({"compartments": "layer", "allocation": "proportional"}, marks=pytest.mark.slow),
-        pytest.param(
-            {"basis": bases.get("bernoulli", 57, 5, p=0.25), "seed": 2**63 + 5}, marks=pytest.mark.slow
-        ),
+        {"compartments": "layer", "allocation": "proportional"},
+        {"basis": bases.get("bernoulli", 57, 5, p=0.25), "seed": 2**63 + 5},
     ],
     ids=str,
 )

@@ -86,35 +86,24 @@ def test_a_stopped_worker_is_named():
     assert_ended(done.stdout)
 
 
-WAITING_IN_VAIN = (
-    BEATING
-    + """
-    if index == 0 and step == 60:
-        raise SystemExit(9)  # as TensorFlow ends a worker whose peer does not answer
+ENDING = f"""{BEATING}
+    if index == {{index}} and step == {{step}}:
+        raise SystemExit({{status}})
 """
-)
 
 
 def test_a_stopped_worker_is_named_where_another_fails_first():
-    done = launch(WAITING_IN_VAIN.format(stuck=False))
+    # As TensorFlow ends a worker whose peer does not answer.
+    done = launch(ENDING.format(stuck=False, index=0, step=60, status=9))
     assert done.returncode == 124
     assert "Worker 0 failed with status 9" in done.stderr
     assert "Worker 1 gives no sign of life since 5 s; ending all." in done.stderr
     assert_ended(done.stdout)
 
 
-ONE_IS_READY = (
-    BEATING
-    + """
-    if index == 2 and step == 8:
-        raise SystemExit(0)
-"""
-)
-
-
 def test_one_that_has_ended_well_does_not_hide_one_that_makes_no_progress():
     begin = time.monotonic()
-    done = launch(ONE_IS_READY.format(stuck=True), "--timeout=3")
+    done = launch(ENDING.format(stuck=True, index=2, step=8, status=0), "--timeout=3")
     assert done.returncode == 124 and time.monotonic() - begin < 30
     assert "Worker 1 makes no progress since 3 s" in done.stderr
 

@@ -387,7 +387,7 @@ def test_materialize_of_a_subclass_without_configuration():
 @has_keras_files
 @pytest.mark.parametrize(
     "name",
-    ["branched", "frozen", pytest.param("recurrent", marks=pytest.mark.slow), "regularised", "subclassed"],
+    ["branched", "frozen", "recurrent", "regularised", "subclassed"],
 )
 def test_a_saved_model_goes_on_bit_for_bit(tmp_path, name):
     expected, x, y = wrapped(name)

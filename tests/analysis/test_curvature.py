@@ -29,7 +29,7 @@ def test_curvature_along_directions_of_any_length():
     [
         "sequential",
         "attention",
-        pytest.param("recurrent", marks=pytest.mark.slow),
+        "recurrent",
         "subclassed",
         "regularised",
     ],

@@ -164,12 +164,14 @@ def dataset(x, batches=40):
     return tf.data.Dataset.from_tensor_slices((stacked, ys))
 
 
-SLOW_NETWORKS = ["branched", "recurrent", "attention", "normalised", "regularised"]
+SLOW_NETWORKS = ["branched", "recurrent", "attention"]
 
 
 @pytest.mark.parametrize(
     "name",
     [
+        "normalised",
+        "regularised",
         "subclassed",
         *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW_NETWORKS),
     ],
@@ -342,7 +344,6 @@ def _backup_and_restore(directory):
     return keras.callbacks.BackupAndRestore(directory)
 
 
-@pytest.mark.slow
 def test_backup_and_restore_goes_on_where_it_was(tmp_path):
     x, y = blobs()
 
