@@ -16,6 +16,7 @@ functions of (seed, step), and everything else is in the checkpoint. So a finish
 more epochs goes on, too, where its epochs do not depend on their number.
 """
 
+import dataclasses
 import math
 import os
 import platform
@@ -63,6 +64,8 @@ def default_config() -> ml_collections.ConfigDict:
       dataset: "digits", "mnist", "fashion_mnist" or "cifar10".
       data_dir: directory with `<dataset>.npz`; "" takes `keras.datasets`.
       augment: whether training images are augmented, as in the paper.
+      crop_padding, brightness: in place of the data set's own: zeros on each side before cropping, and the
+        largest value added to an image's pixels (white is 1); None: the paper's.
       network: a name in `random_bases.experiments.networks`.
       method: "sgd" (plain), "fpd" (a fixed random basis), "rbd" (redrawn every step); "nes" or "rbd-nes"
         (see `random_bases.experiments.evolution_runs`); "twa", "swa" or "dldr" (see `averaging_runs`).
@@ -93,6 +96,8 @@ def default_config() -> ml_collections.ConfigDict:
             "dataset": "digits",
             "data_dir": "",
             "augment": True,
+            "crop_padding": config_dict.placeholder(int),
+            "brightness": config_dict.placeholder(float),
             "network": "fc",
             "method": "rbd",
             "optimizer": "sgd",
@@ -134,6 +139,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for key in ("batch_size", "epochs"):
         if config[key] < 1:
             raise ValueError(f"config.{key}={config[key]} must be at least 1.")
+    _check_augmentation(config)
     if not 0 <= config.seed < 2**31:
         raise ValueError(f"config.seed={config.seed} must be in [0, 2**31).")
     if not averaging_runs.trains_by_steps(config):
@@ -141,6 +147,15 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     rate = learning_rate(config)
     if not (rate > 0 and math.isfinite(rate)):
         raise ValueError(f"config.learning_rate={rate} must be positive.")
+
+
+def _check_augmentation(config: ml_collections.ConfigDict) -> None:
+    for key in ("crop_padding", "brightness"):
+        value = config[key]
+        if value is not None and not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"config.{key}={value} must be at least 0.")
+        if value is not None and not config.augment:
+            raise ValueError(f"config.{key}={value} has no effect with config.augment=False; leave one out.")
 
 
 def check_keys(config: ml_collections.ConfigDict, default: ml_collections.ConfigDict) -> None:
@@ -153,7 +168,8 @@ def check_keys(config: ml_collections.ConfigDict, default: ml_collections.Config
         )
     for key in default:
         kind = default.get_type(key)
-        allowed = (float, int, type(None)) if key in ("learning_rate", "sigma") else (kind,)
+        # What has no default is a number.
+        allowed = (kind, int, type(None)) if default[key] is None else (kind,)
         value = config[key]
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
             raise TypeError(f"config.{key}={value!r} must be of type {kind.__name__}.")
@@ -291,7 +307,7 @@ def _train(
 ) -> Dict[str, Any]:
     """Trains to the end and returns the content of `result.json`."""
     heartbeat = workers.Heartbeat(strategy)
-    data = datasets.load(config.dataset, config.data_dir or None)
+    data = _load(config)
     steps = datasets.steps_per_epoch(data.train, config.batch_size)
     keras.backend.clear_session()  # many runs in one process would pile up
     keras_api.set_random_seed(config.seed)
@@ -370,6 +386,14 @@ def _train(
         **_summarise(results.read_metrics(metrics), float(updates)),
         test_accuracy=float(test_accuracy),
     )
+
+
+def _load(config: ml_collections.ConfigDict) -> datasets.ImageDataset:
+    data = datasets.load(config.dataset, config.data_dir or None)
+    asked = {"pad": config.crop_padding, "brightness": config.brightness}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    preprocessing = data.train.preprocessing._replace(**asked)
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, preprocessing=preprocessing))
 
 
 def jit_compile(network: str) -> bool:

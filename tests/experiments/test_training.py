@@ -232,6 +232,12 @@ def test_the_script_refuses_bad_configurations(tmp_path):
         ({"seed": -1}, "config.seed=-1"),
         ({"learning_rate": 0.0}, "config.learning_rate=0.0"),
         ({"learning_rate": float("nan")}, "config.learning_rate=nan"),
+        ({"crop_padding": -1}, "config.crop_padding=-1 must be at least 0"),
+        ({"brightness": float("inf")}, "config.brightness=inf must be at least 0"),
+        (
+            {"brightness": 0.5, "augment": False},
+            "config.brightness=0.5 has no effect with config.augment=False",
+        ),
         ({"basis": "fourier"}, "basis='fourier' is unknown; allowed: "),
         ({"dimensions": 0}, "dimensions=0"),
         ({"dimensions": 9611}, "dimensions=9611 is more than the 9610 parameters"),
@@ -260,6 +266,16 @@ def test_unknown_missing_and_mistyped_keys_are_named():
         config.dimensions = "250"
     with pytest.raises(TypeError, match="config.dimensions='250' must be of type int"):
         training.check_config(config)
+
+
+def test_an_augmentation_of_ones_own(finished, tmp_path):
+    own = training._load(small_config(crop_padding=1, brightness=0.25))
+    paper = training._load(small_config())
+    assert own.train.preprocessing == paper.train.preprocessing._replace(pad=1, brightness=0.25)
+    assert own.test.preprocessing == own.validation.preprocessing == paper.test.preprocessing
+    training.run(small_config(epochs=1, brightness=20.0), tmp_path, verbose=0)
+    (dazzled,) = results.read_metrics(tmp_path / "metrics.csv")
+    assert dazzled["loss"] > 2 * results.read_metrics(finished[1] / "metrics.csv")[0]["loss"]
 
 
 def test_learning_rates():

@@ -9,6 +9,16 @@ from random_bases.experiments.paper.presets import Preset
 
 METHODS = ("fpd", "rbd", "sgd")
 
+# Which part of the augmentation it is that fixed directions cannot follow. What differs from the whole of it.
+_PARTS = {
+    "as in the paper": {},
+    "crops only": {"brightness": 0.0},
+    "brightness only": {"crop_padding": 0},
+    "crops from 1 pixel of padding, brightness": {"crop_padding": 1},
+    "crops from 1 pixel of padding only": {"crop_padding": 1, "brightness": 0.0},
+    "none": {"augment": False},
+}
+
 
 def series(config: str, method: str) -> Dict[str, runs.Series]:
     """Column -> series."""
@@ -19,19 +29,31 @@ def series(config: str, method: str) -> Dict[str, runs.Series]:
     }
 
 
+def parts(config: str) -> Dict[str, runs.Series]:
+    """A part of the augmentation -> FPD with that."""
+    return {
+        label: runs.series(config, "fpd", basis="hadamard", **changes) for label, changes in _PARTS.items()
+    }
+
+
 def plan(preset: Preset) -> List[runs.Run]:
-    """The runs that the table needs."""
-    return [
+    """The runs that the tables need; of parts of the augmentation, one for each."""
+    whole = [
         run
         for config in preset.augmented
         for method in METHODS
         for each in series(config, method).values()
         for run in each.runs(preset.table[config], preset.seeds)
     ]
+    epochs = preset.table[preset.main.config]
+    return whole + [run for each in parts(preset.main.config).values() for run in each.runs(epochs, 1)]
 
 
 def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
-    """What `augmentation.json` holds: mean accuracies of both, at the epochs that both have."""
+    """What `augmentation.json` holds: mean accuracies with and without, and with parts of it.
+
+    Those in one row, and those of all parts, are after as many epochs.
+    """
     rows = []
     for config in preset.augmented:
         for method in METHODS:
@@ -49,7 +71,22 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
                     "diverged": runs.diverged(which, workdir),
                 }
             )
-    return {"rows": rows, **training.environment()}
+    return {"rows": rows, "parts": _parts(preset.main.config, workdir), **training.environment()}
+
+
+def _parts(config: str, workdir: Path) -> Dict[str, Any]:
+    which = parts(config)
+    epochs = runs.common_epochs(list(which.values()), workdir)
+    found = {label: runs.measured(each, workdir, epochs) for label, each in which.items()}
+    return {
+        "config": config,
+        "epochs": epochs,
+        "measured": {
+            label: {"mean": 100 * each.mean, "runs": len(each.accuracies)}
+            for label, each in found.items()
+            if each.accuracies
+        },
+    }
 
 
 def table(found: Dict[str, Any]) -> List[Dict[str, str]]:
@@ -71,6 +108,16 @@ def table(found: Dict[str, Any]) -> List[Dict[str, str]]:
     return lines
 
 
+def parts_table(found: Dict[str, Any]) -> List[Dict[str, str]]:
+    """The lines of the table of parts."""
+    network = published.NETWORKS.get(found["parts"]["config"], found["parts"]["config"])
+    column = f"{network}, FPD, {found['parts']['epochs']} epochs"
+    return [
+        {"augmentation": label, column: f"{each['mean']:.2f}", "runs": str(each["runs"])}
+        for label, each in found["parts"]["measured"].items()
+    ]
+
+
 def _text(mean: Optional[float], diverged: bool) -> str:
     if mean is None:
         return "diverged" if diverged else "-"
@@ -80,4 +127,5 @@ def _text(mean: Optional[float], diverged: bool) -> str:
 def write(found: Dict[str, Any], directory: Path) -> None:
     """Writes `augmentation.json` and `augmentation.md`."""
     results.write_json(directory / "augmentation.json", found)
-    (directory / "augmentation.md").write_text(results.format_table(table(found)) + "\n")
+    tables = [results.format_table(rows) + "\n" for rows in (table(found), parts_table(found)) if rows]
+    (directory / "augmentation.md").write_text("\n".join(tables))

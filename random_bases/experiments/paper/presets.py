@@ -27,7 +27,7 @@ class Preset(NamedTuple):
 
     Attributes:
       networks: configurations, Table 1's rows.
-      main: the network of Figures 4, 5 and 6.
+      main: the network of Figures 4, 5 and 6, and of parts of the augmentation.
       deep: the configuration of Figure 3.
       shared: the configurations of Figure 2.
       workers: the numbers of workers of Figure 2, from 1.

@@ -37,7 +37,7 @@ def write(directory: Path) -> None:
         table=_table1(found.get("table1")),
         ours=html.escape(ours.described()),
         figures="\n".join(_figure(name, found.get(name), folder, plots) for name in published.FIGURES),
-        augmentation=table(augmentation.table(found["augmentation"]) if "augmentation" in found else []),
+        augmentation=_augmentation(found.get("augmentation")),
         sweeps=_sweeps(found, plots),
         protocol=table([dict(zip(("", "paper", "here"), each)) for each in published.DIFFERENCES]),
         machine=_machine(runs),
@@ -79,6 +79,12 @@ def _table1(content: Optional[Dict[str, Any]]) -> str:
     endings = (("Markdown", "md"), ("CSV", "csv"), ("JSON", "json"))
     links = ", ".join(f'<a href="paper/table1.{ending}">{name}</a>' for name, ending in endings)
     return f'{table(table1.table(content))}\n<p class="files">{links}</p>'
+
+
+def _augmentation(content: Optional[Dict[str, Any]]) -> str:
+    if content is None:
+        return table([])
+    return f"{table(augmentation.table(content))}\n{table(augmentation.parts_table(content))}"
 
 
 def _figure(name: str, content: Optional[Dict[str, Any]], folder: Path, plots) -> str:

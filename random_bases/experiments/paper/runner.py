@@ -72,14 +72,31 @@ def left(planned: Sequence[runs.Run], workdir: Path) -> List[runs.Run]:
     return [run for run in merged(planned) if runs.state(run, workdir).status == "left"]
 
 
+class _Watch:
+    """Looks whether a run still ends epochs.
+
+    Looks are counted, as a machine that slept is no sign of a process that hangs.
+    """
+
+    def __init__(self, run: runs.Run, expected_seconds: float):
+        self.run = run
+        self.patience = max(_LEAST_PATIENCE, _PATIENCE * expected_seconds / run.epochs)
+        self._epochs = self._looks = 0
+
+    def hangs(self, workdir: Path) -> bool:
+        """Whether the run has not ended an epoch for too long; to be asked at every look."""
+        epochs = runs.state(self.run, workdir).epochs
+        self._looks = self._looks + 1 if epochs == self._epochs else 0
+        self._epochs = epochs
+        return self._looks * _SECONDS_BETWEEN_LOOKS > self.patience
+
+
 class _Process:
     """A run's process, which holds the run's lock; BlockingIOError if another one does."""
 
-    def __init__(self, run: runs.Run, workdir: Path, data_dir: str, core: Optional[int], patience: float):
+    def __init__(self, run: runs.Run, workdir: Path, data_dir: str, core: Optional[int]):
         self.run = run
         self.core = core
-        self._patience = patience
-        self._epochs = self._looks = 0
         directory = run.directory(workdir)
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / "log.txt"
@@ -111,20 +128,9 @@ class _Process:
             self.process.kill()
             self.process.wait()
 
-    def hangs(self, workdir: Path) -> bool:
-        """Whether it has not ended an epoch for too long; to be asked at every look.
-
-        Looks are counted, as a machine that slept is no sign of a process that hangs.
-        """
-        epochs = runs.state(self.run, workdir).epochs
-        self._looks = self._looks + 1 if epochs == self._epochs else 0
-        self._epochs = epochs
-        return self._looks * _SECONDS_BETWEEN_LOOKS > self._patience
-
-    def kill(self) -> Failure:
+    def kill(self) -> None:
         self.process.kill()  # what hangs does not hear SIGTERM
         self.process.wait()
-        return Failure(self.run, f"killed, as it ended no epoch in {self._patience:.0f} s")
 
     def failure(self) -> Failure:
         return Failure(self.run, self.log.read_text(errors="replace").strip().splitlines()[-1])
@@ -162,7 +168,8 @@ def run_all(
       seconds: the estimate of a whole run, for the progress bar.
 
     Returns:
-      The runs that did not finish, because they failed or hung. They do not stop the others.
+      The runs that did not finish, because they failed or hung. They do not stop the others. What another
+      process runs is waited for as long as it ends epochs.
 
     Raises:
       ValueError: if there are more jobs than cores, or less than one; for a configuration that is not valid.
@@ -174,6 +181,7 @@ def run_all(
     configurations.check(left(planned, workdir), data_dir)
     # Once: what is measured under way would change them, and the bar would jump.
     expected = {run: seconds(run) for run in merged(planned)}
+    watches = {run: _Watch(run, expected[run]) for run in expected}
     waiting: Deque[runs.Run] = deque(sorted(left(planned, workdir), key=expected.__getitem__))
     free = deque(cores[:jobs])
     running: List[_Process] = []
@@ -185,21 +193,26 @@ def run_all(
     )
     try:
         while waiting or running:
+            failed = []
             for process in list(running):
-                if process.process.poll() is None:
-                    failure = process.kill() if process.hangs(workdir) else None
+                watch = watches[process.run]
+                if process.process.poll() is not None:
+                    failed += [process.failure()] if process.process.returncode else []
+                elif watch.hangs(workdir):
+                    process.kill()
+                    failed.append(
+                        Failure(process.run, f"killed, as it ended no epoch in {watch.patience:.0f} s")
+                    )
                 else:
-                    failure = process.failure() if process.process.returncode else None
-                if process.process.poll() is None:
                     continue
                 running.remove(process)
                 free.append(process.core)
-                if failure:
-                    failures.append(failure)
-                    bar.write(f"FAILED {_label(process.run)}: {failure.message}")
-                else:
+                if process.process.returncode == 0:
                     bar.write(f"done   {_label(process.run)}")
-            _start(waiting, running, free, workdir, data_dir, expected)
+            failed += _start(waiting, running, free, workdir, data_dir, watches)
+            for failure in failed:
+                bar.write(f"FAILED {_label(failure.run)}: {failure.message}")
+            failures += failed
             bar.n = round(_done_seconds(expected, workdir))
             bar.set_postfix_str(", ".join(_with_epochs(each.run, workdir) for each in running))
             time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -210,20 +223,28 @@ def run_all(
     return failures
 
 
-def _start(waiting, running, free, workdir: Path, data_dir: str, expected: Dict[runs.Run, float]) -> None:
-    """Starts as many processes as there are free cores; what another process runs waits."""
+def _start(
+    waiting, running, free, workdir: Path, data_dir: str, watches: Dict[runs.Run, _Watch]
+) -> List[Failure]:
+    """Starts as many processes as cores are free; what another process runs waits, unless that hangs."""
+    failures = []
     for _ in range(len(waiting)):
         if not free:
-            return
+            break
         run = waiting.popleft()
         if runs.state(run, workdir).status != "left":
             continue
-        patience = max(_LEAST_PATIENCE, _PATIENCE * expected[run] / run.epochs)
         try:
-            running.append(_Process(run, workdir, data_dir, free[0], patience))
+            running.append(_Process(run, workdir, data_dir, free[0]))
             free.popleft()
         except BlockingIOError:
-            waiting.append(run)
+            if watches[run].hangs(workdir):
+                seconds = watches[run].patience
+                message = f"another process holds its lock, and ended no epoch in {seconds:.0f} s"
+                failures.append(Failure(run, message))
+            else:
+                waiting.append(run)
+    return failures
 
 
 def _label(run: runs.Run) -> str:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from random_bases.experiments import results
-from random_bases.experiments.paper import figure3, presets, report, runs, table1
+from random_bases.experiments.paper import augmentation, figure3, presets, report, runs, table1
 from tests.experiments.paper import fabricated
 
 pytest.importorskip("plotly", reason="the page needs plotly: pip install -e '.[report]'")
@@ -115,11 +115,26 @@ def test_the_page_needs_no_network_and_its_links_work(directory):
     assert len([link for link in page.links if link.startswith("paper/")]) == 6 * 3 + 3
 
 
+def test_parts_of_the_augmentation_are_compared_after_as_many_epochs(tmp_path):
+    fabricated.write(tmp_path / "runs", tmp_path / "all")
+    (part,) = augmentation.parts("fc_digits")["crops only"].runs(10, 1)
+    metrics = part.directory(tmp_path / "runs") / "metrics.csv"
+    metrics.write_text("\n".join(metrics.read_text().splitlines()[:7]) + "\n")
+    found = augmentation.content(fabricated.PRESET, tmp_path / "runs")
+    rows = augmentation.parts_table(found)
+    assert [row["augmentation"] for row in rows] == list(augmentation.parts("fc_digits"))
+    # Curves rise evenly from half of 40% to 40%.
+    assert {row["fc_digits, FPD, 6 epochs"] for row in rows} == {f"{40 * (0.5 + 0.5 * 5 / 9):.2f}"}
+    text = (tmp_path / "all" / "paper" / "augmentation.md").read_text()
+    assert "| crops only " in text and "fc_digits, FPD, 10 epochs" in text
+
+
 def test_the_page_says_what_people_found_and_what_ran(directory):
     text = (directory / "report.html").read_text(encoding="utf-8")
     assert "Found: <strong>a reason</strong>." in text
     assert "fc_digits/rbd-hadamard-compartments=5" in text and "compartments: 5" in text
     assert "made up" in text and "tensorflow 2.x" in text
+    assert "<td>brightness only</td><td>40.00</td>" in text
 
 
 def test_text_is_escaped():

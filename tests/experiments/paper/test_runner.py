@@ -131,10 +131,24 @@ def test_what_another_process_runs_is_waited_for(program, tmp_path):
     holder.wait()
 
 
+def test_what_another_process_runs_is_given_up_when_that_hangs(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "_LEAST_PATIENCE", 1.0)
+    monkeypatch.setattr(runner, "_PATIENCE", 0.0)
+    hanging, other = SERIES.runs(1, 2)
+    hanging.directory(tmp_path).mkdir(parents=True)
+    with (hanging.directory(tmp_path) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (failure,) = run_all([hanging, other], tmp_path)
+    message = "another process holds its lock, and ended no epoch in 1 s"
+    assert failure == runner.Failure(hanging, message) and starts(hanging, tmp_path) == []
+    assert runs.state(other, tmp_path).status == "finished"
+    assert f"FAILED fc_digits/rbd-hadamard/seed0: {message}" in capsys.readouterr().out
+
+
 def test_a_process_keeps_its_lock_when_the_runner_is_gone(program, tmp_path):
     program[0] = (0.3, 0)
     run = SERIES.runs(3, 1)[0]
-    process = runner._Process(run, tmp_path, "", None, 60.0)
+    process = runner._Process(run, tmp_path, "", None)
     with (run.directory(tmp_path) / "lock").open("w") as lock:
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -168,7 +182,7 @@ def test_impossible_numbers_of_jobs_are_refused(jobs, tmp_path):
 def test_a_process_that_does_not_end_is_killed(program, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_SECONDS_TO_END", 0.2)
     program[0] = (60, 0)
-    process = runner._Process(SERIES.runs(1, 1)[0], tmp_path, "", None, 60.0)
+    process = runner._Process(SERIES.runs(1, 1)[0], tmp_path, "", None)
     process.process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, process.process.pid, os.WSTOPPED | os.WNOWAIT)  # it does not hear SIGTERM now
     process.stop()
