@@ -1,6 +1,10 @@
 """Keras callbacks that change how a model trains in random bases."""
 
+import math
+
+from random_bases.arguments import is_int, is_number
 from random_bases.keras_api import keras, strategy_of
+from random_bases.models import backend
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.sampling.target import refuse_ipus
 
@@ -31,10 +35,10 @@ class SwitchToInner(keras.callbacks.Callback):
 
     def __init__(self, epoch: int, learning_rate: float):
         super().__init__()
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+        if not is_int(epoch) or epoch < 0:
             raise ValueError(f"epoch={epoch!r} must be an int of at least 0.")
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate={learning_rate!r} must be positive.")
+        if not is_number(learning_rate) or not 0 < learning_rate < math.inf:
+            raise ValueError(f"learning_rate={learning_rate!r} must be a positive number.")
         self.epoch = epoch
         self.learning_rate = learning_rate
         self._inner = None
@@ -66,6 +70,6 @@ class SwitchToInner(keras.callbacks.Callback):
         inner = self.model.optimizer.inner_optimizer
         inner.learning_rate = self.learning_rate
         self._inner = inner
-        self.model.optimizer = inner
+        backend.attach_optimizer(self.model, inner)
         # What was traced has the other optimizer in it.
         self.model.make_train_function(force=True)

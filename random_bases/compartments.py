@@ -6,6 +6,8 @@ A compartment is a run of consecutive parameters that has its own, independent b
 
 from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
+from random_bases.arguments import is_int, plain
+
 Compartments = Union[str, int, Sequence[int]]
 Allocation = Union[str, Sequence[int]]
 
@@ -45,6 +47,7 @@ def split(
     if not sizes or min(sizes) < 1:
         raise ValueError(f"sizes={sizes!r}: at least one variable, each with an element, is needed.")
     in_order = tuple(range(len(sizes)))
+    compartments = plain(compartments)
     if compartments == "network":
         return Split(in_order, (total,))
     if compartments == "variable":
@@ -56,12 +59,12 @@ def split(
             f'compartments={compartments!r} is unknown; allowed: "network", "layer", "variable", '
             "an int or a list of sizes."
         )
-    if isinstance(compartments, int) and not isinstance(compartments, bool):
+    if is_int(compartments):
         if not 1 <= compartments <= total:
             raise ValueError(
                 f"compartments={compartments} is not possible with {total} parameters; allowed: 1 to {total}."
             )
-        part, longer = divmod(total, compartments)
+        part, longer = divmod(total, int(compartments))
         return Split(in_order, tuple(part + (i < longer) for i in range(compartments)))
     if isinstance(compartments, (list, tuple)):
         given = _positive_ints("compartments", compartments)
@@ -105,8 +108,10 @@ def allocate(sizes: Sequence[int], dimensions: int, allocation: Allocation = "ev
       TypeError: if an argument has a type that is not allowed.
     """
     sizes = [int(size) for size in sizes]
-    if isinstance(dimensions, bool) or not isinstance(dimensions, int):
+    if not is_int(dimensions):
         raise TypeError(f"dimensions={dimensions!r} must be an int.")
+    dimensions = int(dimensions)
+    allocation = plain(allocation)
     if dimensions < len(sizes):
         raise ValueError(
             f"dimensions={dimensions} is fewer than the {len(sizes)} compartments, each of which needs "
@@ -170,6 +175,6 @@ def _share(weights: Sequence[float], sizes: Sequence[int], total: int) -> Tuple[
 
 def _positive_ints(name: str, values: Sequence[int]) -> Tuple[int, ...]:
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_int(value) or value < 1:
             raise ValueError(f"{name}={list(values)!r}: {value!r} is not an int of at least 1.")
-    return tuple(values)
+    return tuple(int(value) for value in values)

@@ -8,6 +8,7 @@ from typing import Any, Dict, Tuple, Union
 import tensorflow as tf
 
 from random_bases import bases
+from random_bases.arguments import is_int
 from random_bases.bases.basis import Basis
 from random_bases.keras_api import add_float32_weight, keras, register_serializable
 from random_bases.sampling.seeds import Seed, as_seed
@@ -28,7 +29,7 @@ class RandomProjection(keras.layers.Layer):
       units: n, the length of what is returned.
       dimensions: d, the number of coordinates, 1 <= d <= n.
       basis: a basis's name, or a `Basis` as a pattern: see `random_bases.bases.get`.
-      seed: an int in [0, 2**64), or a pair of int32.
+      seed: an int in [0, 2**64), or a pair of int32. Layers of one seed have the same directions.
       coordinates_initializer, coordinates_regularizer: of the coordinates, as for any Keras layer.
       **kwargs: of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
 
@@ -55,11 +56,11 @@ class RandomProjection(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+        if not is_int(units) or units < 1:
             raise ValueError(f"units={units!r} must be an int, at least 1.")
-        self.units = units
-        self.dimensions = dimensions
-        self.basis = bases.get(basis, size=units, dimensions=dimensions)
+        self.units = int(units)
+        self.basis = bases.get(basis, size=self.units, dimensions=dimensions)
+        self.dimensions = self.basis.dimensions
         with tf.init_scope():  # a model may be built while a function is traced
             self.seed = tuple(as_seed(seed).numpy().tolist())
         self.coordinates_initializer = keras.initializers.get(coordinates_initializer)
@@ -69,7 +70,7 @@ class RandomProjection(keras.layers.Layer):
         self.coordinates = add_float32_weight(
             self,
             name="coordinates",
-            shape=(dimensions,),
+            shape=(self.dimensions,),
             initializer=self.coordinates_initializer,
             regularizer=self.coordinates_regularizer,
         )

@@ -3,7 +3,7 @@ import pytest
 
 from random_bases import RandomBasesDescent
 from random_bases.callbacks import SwitchToInner
-from random_bases.keras_api import compile_model, keras
+from random_bases.keras_api import GENERATION, compile_model, keras
 from tests import networks
 
 
@@ -53,6 +53,16 @@ def test_momentum_and_updates_go_on():
     )
 
 
+@pytest.mark.skipif(GENERATION == "keras2.6", reason="Keras 2.6 has no .keras files")
+def test_the_model_is_saved_with_the_inner_optimizer(tmp_path):
+    switched = train(2, (1, 0.05), momentum=0.9)
+    switched.save(tmp_path / "switched.keras")
+    loaded = keras.models.load_model(tmp_path / "switched.keras")
+    assert type(loaded.optimizer) is keras.optimizers.SGD
+    assert int(loaded.optimizer.iterations) == 6
+    assert_equal_weights(train(3, None, first=2, model=loaded), train(3, None, first=2, model=switched))
+
+
 def test_a_fit_resumed_after_the_switch_does_not_project():
     resumed = train(3, (2, 0.05), first=2, model=train(2, None))
     assert_equal_weights(resumed, train(3, (2, 0.05)))
@@ -63,6 +73,9 @@ def test_what_is_refused():
         SwitchToInner(-1, 0.1)
     with pytest.raises(ValueError, match="learning_rate=0"):
         SwitchToInner(1, 0)
+    for rate in (True, float("inf"), "a"):
+        with pytest.raises(ValueError, match=f"learning_rate={rate!r} must be a positive number"):
+            SwitchToInner(1, rate)
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     scheduled = RandomBasesDescent(keras.optimizers.SGD(schedule), dimensions=9)
     with pytest.raises(ValueError, match="which is a LearningRateSchedule"):

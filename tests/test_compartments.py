@@ -114,6 +114,7 @@ def test_a_split_that_cannot_be_is_refused_by_name(sizes, compartments, paths, e
         ([30, 20], 50, "proportional", (30, 20)),
         ([30, 20], 12, [10, 2], (10, 2)),
         ([30, 20], 12, (1, 11), (1, 11)),
+        ([30, 20], np.int64(12), np.array([1, 11]), (1, 11)),
     ],
 )
 def test_examples_of_each_allocation(sizes, dimensions, allocation, expected):

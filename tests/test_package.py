@@ -107,9 +107,10 @@ def test_version_has_one_source():
 
 # What each part of the core may import of the package, beside itself.
 CORE = {
-    "sampling": set(),
-    "bases": {"sampling"},
-    "compartments": set(),
+    "arguments": set(),
+    "sampling": {"arguments"},
+    "bases": {"arguments", "sampling"},
+    "compartments": {"arguments"},
     "subspace": {"sampling", "bases", "compartments"},
     "keras_api": set(),
 }

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Sequence, Tuple
 
 import tensorflow as tf
 
+from random_bases.arguments import is_int
 from random_bases.sampling.seeds import Seed, as_seed
 from random_bases.sampling.target import in_ipu_program
 
@@ -39,7 +40,7 @@ class Basis:
 
     def __init__(self, size: int, dimensions: int):
         for name, value in (("size", size), ("dimensions", dimensions)):
-            if isinstance(value, bool) or not isinstance(value, int):
+            if not is_int(value):
                 raise TypeError(f"{name}={value!r} must be an int.")
         if size < 1:
             raise ValueError(f"size={size} must be at least 1.")
@@ -47,8 +48,8 @@ class Basis:
             raise ValueError(
                 f"dimensions={dimensions} is not possible; allowed: 1 <= dimensions <= size={size}."
             )
-        self.size = size
-        self.dimensions = dimensions
+        self.size = int(size)
+        self.dimensions = int(dimensions)
         self._programs: Dict[str, Callable] = {}
 
     # What a subclass defines: pure functions of float32 tensors and int32 (seed, draw, first), to be
@@ -145,6 +146,10 @@ class Basis:
 
         return linear_map(self.trace_sketch, adjoint, [v], address)
 
+    def __getstate__(self):
+        # Programs are compiled again where the copy is used.
+        return {**self.__dict__, "_programs": {}}
+
     def _run(self, method: Callable, value: Tensor, seed: Seed, draw, first):
         program = self._programs.setdefault(method.__name__, compiled(method))
         address = as_seed(seed), int32_scalar("draw", draw), int32_scalar("first", first)
@@ -199,7 +204,7 @@ def float_tensor(name: str, value, shape: Tuple[int, ...]) -> Tensor:
       TypeError: if it is not floating-point; `name` says which argument.
       ValueError: if it has another shape than `shape`.
     """
-    value = tf.convert_to_tensor(value)
+    value = _tensor(name, value)
     if not value.dtype.is_floating:
         raise TypeError(f"{name} has dtype {value.dtype.name}; a floating-point one is needed.")
     if value.shape != shape:
@@ -211,9 +216,20 @@ def int32_scalar(name: str, value) -> Tensor:
     """`value` as an int32 scalar tensor.
 
     Raises:
-      ValueError: if it is not an integer or not a scalar; `name` says which argument.
+      TypeError: if it is None; `name` says which argument.
+      ValueError: if it is not an integer, not a scalar or, where its value is known, not an int32.
     """
-    value = tf.convert_to_tensor(value)
+    value = _tensor(name, value)
     if not value.dtype.is_integer or value.shape.rank != 0:
         raise ValueError(f"{name} must be an integer scalar, not {value.dtype.name} of shape {value.shape}.")
+    if value.dtype != tf.int32:
+        known = tf.get_static_value(value)
+        if known is not None and not -(2**31) <= known < 2**31:
+            raise ValueError(f"{name}={known} is out of range; allowed: an int32.")
     return tf.cast(value, tf.int32)
+
+
+def _tensor(name: str, value) -> Tensor:
+    if value is None:  # TensorFlow's own message names no argument
+        raise TypeError(f"{name}=None must be a number, an array or a tensor.")
+    return tf.convert_to_tensor(value)

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
+from random_bases.arguments import is_int
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import layout, stored, unknown_one
 from random_bases.sampling import counter, derive_key, get_distribution, get_generator
@@ -58,9 +59,9 @@ class DenseBasis(Basis):
         self.distribution = get_distribution(distribution, **options)
         get_generator(generator)
         self.generator = generator
-        if isinstance(tile, bool) or not isinstance(tile, int) or tile < 64:
+        if not is_int(tile) or tile < 64:
             raise ValueError(f"tile={tile!r} must be an int, at least 64.")
-        self.tile = tile
+        self.tile = int(tile)
         self._options = options
 
     def get_config(self) -> Dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
+from random_bases.arguments import is_int
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import Pairs, stored, unknown_one
 from random_bases.sampling import derive_key, get_distribution
@@ -47,14 +48,14 @@ class OrthogonalBasis(Basis):
 
     def __init__(self, size: int, dimensions: int, block: int = _BLOCK):
         super().__init__(size, dimensions)
-        if isinstance(block, bool) or not isinstance(block, int) or not 1 <= block <= _MOST_BLOCK:
+        if not is_int(block) or not 1 <= block <= _MOST_BLOCK:
             raise ValueError(f"block={block!r} must be an int, 1 <= block <= {_MOST_BLOCK}.")
-        self.block = block
-        self._rows = min(block, dimensions)
-        self._row_steps = -(-dimensions // self._rows)
-        self._whole = _ELEMENTS_PER_DIRECTION * self._rows > size
+        self.block = int(block)
+        self._rows = min(self.block, self.dimensions)
+        self._row_steps = -(-self.dimensions // self._rows)
+        self._whole = _ELEMENTS_PER_DIRECTION * self._rows > self.size
         self._layout = Pairs(get_distribution("normal"))
-        pairs = -(-size // self._layout.block)
+        pairs = -(-self.size // self._layout.block)
         self._columns = pairs if self._whole else min(pairs, max(1, _TILE_PAIRS // self._rows))
         self._column_steps = -(-pairs // self._columns)
 

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
+from random_bases.arguments import is_int
 from random_bases.bases.basis import Basis, float_tensor
 
 # Of a block of elements of all vectors, in float64.
@@ -144,7 +145,7 @@ def principal_components(vectors: Sequence[np.ndarray], dimensions: int, centere
         directions.
     """
     _checked(vectors)
-    if isinstance(dimensions, bool) or not isinstance(dimensions, int):
+    if not is_int(dimensions):
         raise TypeError(f"dimensions={dimensions!r} must be an int.")
     values, basis = _spectrum(vectors, centered)
     rank = int(np.sum(values > _LEAST_VARIANCE * values[0]))

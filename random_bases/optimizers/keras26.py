@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
 from random_bases.optimizers.exchange import count_workers, current_workers
-from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
+from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, positions, refuse, resolve_inner
 from random_bases.optimizers.wrapper import Wrapper
 
 # What LossScaleOptimizer inherits from to stand for the optimizer inside in checkpoints and saved
@@ -64,7 +64,8 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
 
     @property
     def _hyper(self):
-        return self.inner_optimizer._hyper
+        # A copy being made has no attributes yet: OptimizerV2 looks for those among the hyperparameters.
+        return object.__getattribute__(self, "inner_optimizer")._hyper
 
     def _get_hyper(self, name, dtype=None):
         return self.inner_optimizer._get_hyper(name, dtype)
@@ -142,6 +143,8 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
         self._build(var_list, count_workers())
 
     def _build(self, var_list, workers):
+        if not var_list:
+            return
         if self._indices is None:
             names = [v.name.split(":")[0] for v in var_list]
             self.rule.build([v.shape for v in var_list], names, workers)
@@ -156,11 +159,14 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
             self.inner_optimizer._weights.append(self.rule.state)
 
     def _sketch(self, grads_and_vars, workers):
+        if not grads_and_vars:
+            return []
+        numbers = positions([variable for _, variable in grads_and_vars], self._indices, _key)
         every = [None] * len(self._indices)
-        for grad, variable in grads_and_vars:
-            every[self._indices[_key(variable)]] = grad
+        for number, (grad, _) in zip(numbers, grads_and_vars):
+            every[number] = grad
         sketched = self.rule(every, self.iterations, workers)
-        return [(sketched[self._indices[_key(variable)]], variable) for _, variable in grads_and_vars]
+        return [(sketched[number], variable) for number, (_, variable) in zip(numbers, grads_and_vars)]
 
     def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
         grads_and_vars = list(grads_and_vars)

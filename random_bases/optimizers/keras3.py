@@ -104,7 +104,9 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
             every[self._get_variable_index(variable)] = grad
         sketched = self.rule(every, self.inner_optimizer.iterations, current_workers())
         pairs = [(g, v) for g, v in zip(sketched, self._trainable_variables) if g is not None]
-        self.inner_optimizer.apply([g for g, _ in pairs], [v for _, v in pairs])
+        # Not `apply`, which would apply the variables' constraints; that of this optimizer does.
+        self.inner_optimizer._backend_apply_gradients([g for g, _ in pairs], [v for _, v in pairs])
+        self.inner_optimizer.iterations.assign_add(1)
 
     @property
     def _model_variables_moving_average(self):

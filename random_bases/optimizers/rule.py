@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 import tensorflow as tf
 
 from random_bases import bases
+from random_bases.arguments import is_int, is_number, plain
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments, allocate, split
 from random_bases.optimizers import history
@@ -50,7 +51,8 @@ DOCUMENTATION = """Descent in random bases, around any Keras optimizer.
       redraw_every: a basis is kept for so many weight updates; None: for ever. With "history": every
         so manieth gradient is kept.
       seed: an int in [0, 2**64). None draws one (from Python's `random`, which
-        `keras.utils.set_random_seed` seeds) and records it in `seed` and in `get_config()`.
+        `keras.utils.set_random_seed` seeds) and records it in `seed` and in `get_config()`, so in saved
+        models. It is not in checkpoints of weights: give one if training is to go on from those.
       replicas: what the K replicas of a `tf.distribute` strategy do, each with the gradient g_k of its
         part of the batch: "shared": all project on the same d directions, P P^T mean_k g_k;
         "independent": each has d of its own, mean_k P_k P_k^T g_k; "split": they share d out,
@@ -113,25 +115,28 @@ class RandomBasesRule:
         redraw_fraction: float = 1.0,
         memory_limit: Optional[int] = None,
     ):
-        if redraw_every is not None and (
-            isinstance(redraw_every, bool) or not isinstance(redraw_every, int) or redraw_every < 1
-        ):
-            raise ValueError(f"redraw_every={redraw_every!r} must be an int of at least 1, or None (never).")
+        if redraw_every is not None and not (is_int(redraw_every) and 1 <= redraw_every < 2**31):
+            raise ValueError(
+                f"redraw_every={redraw_every!r} must be an int from 1 to 2**31 - 1, or None (never)."
+            )
         if seed is None:
             seed = random.randrange(2**31)
-        if isinstance(seed, bool) or not isinstance(seed, int):
+        if not is_int(seed):
             raise TypeError(f"seed={seed!r} must be an int, or None to draw one.")
         as_seed(seed)
         # What can be refused before the variables are known is refused now, by what will refuse it.
         if isinstance(basis, dict):
             basis = bases.deserialize(basis)
-        if basis != history.NAME:
-            bases.get(basis, size=1, dimensions=1)
+        if isinstance(basis, str) and basis not in (history.NAME, *bases.names()):
+            allowed = f"{[*bases.names(), history.NAME]}, or a Basis"
+            raise ValueError(f"basis={basis!r} is unknown; allowed: {allowed}.")
+        if not isinstance(basis, (str, Basis)):
+            raise TypeError(f"basis={basis!r} must be a name or a Basis.")
         if isinstance(compartments, str):
             split([1], compartments, paths=[""])
         if isinstance(allocation, str):
             allocate([1], 1, allocation)
-        if isinstance(dimensions, bool) or not isinstance(dimensions, int) or dimensions < 1:
+        if not is_int(dimensions) or dimensions < 1:
             raise ValueError(f"dimensions={dimensions!r} must be an int of at least 1.")
         for name, value, allowed in (("replicas", replicas, REPLICAS), ("exchange", exchange, EXCHANGES)):
             if value not in allowed:
@@ -139,24 +144,25 @@ class RandomBasesRule:
         if exchange == "updates" and replicas != "split":
             raise ValueError(f'exchange="updates" needs replicas="split", not {replicas!r}.')
         for name, value in (("keep_fraction", keep_fraction), ("redraw_fraction", redraw_fraction)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+            if not is_number(value) or not 0 < value <= 1:
                 raise ValueError(f"{name}={value!r} must be a number in (0, 1].")
         if keep_fraction < 1 and exchange == "updates":
             raise ValueError(
                 f'keep_fraction={keep_fraction} chooses among all coordinates, which exchange="updates" does '
                 'not gather; allowed: exchange="coordinates".'
             )
-        self.dimensions = dimensions
+        # As what JSON has: they go into configurations.
+        self.dimensions = int(dimensions)
         self.basis = basis
-        self.compartments = compartments
-        self.allocation = allocation
-        self.redraw_every = redraw_every
-        self.seed = seed
+        self.compartments = plain(compartments)
+        self.allocation = plain(allocation)
+        self.redraw_every = None if redraw_every is None else int(redraw_every)
+        self.seed = int(seed)
         self.replicas = replicas
         self.exchange = exchange
-        self.keep_fraction = keep_fraction
-        self.redraw_fraction = redraw_fraction
-        self.memory_limit = memory_limit
+        self.keep_fraction = float(keep_fraction)
+        self.redraw_fraction = float(redraw_fraction)
+        self.memory_limit = plain(memory_limit)
         self._refuse_combinations()
         # Known once built, or once a step was traced.
         self.workers: Union[None, Exchange, history.GradientHistory] = None
@@ -181,7 +187,7 @@ class RandomBasesRule:
             if self.memory_limit is not None:
                 raise ValueError(f'memory_limit={self.memory_limit!r} is for basis="history" only.')
             return
-        if isinstance(self.memory_limit, bool) or not isinstance(self.memory_limit, int):
+        if not is_int(self.memory_limit):
             raise ValueError(
                 f'memory_limit={self.memory_limit!r} must be an int with basis="history": the most bytes '
                 "that the last `dimensions` gradients may take."
@@ -373,6 +379,21 @@ def densify(gradient, shape: Sequence[int]) -> tf.Tensor:
     return tf.convert_to_tensor(gradient)
 
 
+def positions(variables: Sequence, indices: Dict[Any, int], key: Callable) -> List[int]:
+    """The numbers that variables were given when the optimizer was built, by their keys.
+
+    Raises:
+      ValueError: for a variable that was not there then.
+    """
+    for variable in variables:
+        if key(variable) not in indices:
+            raise ValueError(
+                f"RandomBasesDescent was built for {len(indices)} variables, and {variable.name!r} is not "
+                "one of them: make a new optimizer when a model gets more variables to train."
+            )
+    return [indices[key(variable)] for variable in variables]
+
+
 def refuse(arguments: Dict[str, Any]) -> None:
     """Raises TypeError for arguments that `RandomBasesDescent` does not have, with advice."""
     for name in arguments:
@@ -386,7 +407,8 @@ def refuse(arguments: Dict[str, Any]) -> None:
 
 def resolve_inner(inner_optimizer, keras):
     """The inner optimizer as an instance; refuses what must not be inside."""
-    inner_optimizer = keras.optimizers.get(inner_optimizer)
+    if isinstance(inner_optimizer, (str, dict)):
+        inner_optimizer = keras.optimizers.get(inner_optimizer)
     if isinstance(inner_optimizer, keras.mixed_precision.LossScaleOptimizer):
         raise ValueError(
             "inner_optimizer is a LossScaleOptimizer; put it outside: "
@@ -395,7 +417,12 @@ def resolve_inner(inner_optimizer, keras):
         )
     if not isinstance(inner_optimizer, keras.optimizers.Optimizer):
         raise TypeError(
-            f"inner_optimizer is a {type(inner_optimizer).__module__}.{type(inner_optimizer).__name__}; "
+            f"inner_optimizer={inner_optimizer!r} is a {type(inner_optimizer).__module__}."
+            f"{type(inner_optimizer).__name__}; "
             f"it must be a keras.optimizers.Optimizer of Keras {keras.__version__}, not a legacy one."
+        )
+    if not hasattr(inner_optimizer, "learning_rate"):
+        raise TypeError(
+            f"inner_optimizer is a {type(inner_optimizer).__name__}, which has no learning rate of its own."
         )
     return inner_optimizer

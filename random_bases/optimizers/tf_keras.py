@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
 from random_bases.optimizers.exchange import current_workers
-from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, refuse, resolve_inner
+from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, positions, refuse, resolve_inner
 from random_bases.optimizers.wrapper import Wrapper
 
 
@@ -113,15 +113,16 @@ class RandomBasesDescent(
 
     def _sketch(self, grads_and_vars, workers):
         grads_and_vars = list(grads_and_vars)
+        if not grads_and_vars:
+            return []
         with tf.init_scope():  # which forgets the strategy
             self._build([variable for _, variable in grads_and_vars], workers.count)
+        numbers = positions([variable for _, variable in grads_and_vars], self._indices, self._var_key)
         every = [None] * len(self._indices)
-        for grad, variable in grads_and_vars:
-            every[self._indices[self._var_key(variable)]] = grad
+        for number, (grad, _) in zip(numbers, grads_and_vars):
+            every[number] = grad
         sketched = self.rule(every, self.iterations, workers)
-        return [
-            (sketched[self._indices[self._var_key(variable)]], variable) for _, variable in grads_and_vars
-        ]
+        return [(sketched[number], variable) for number, (_, variable) in zip(numbers, grads_and_vars)]
 
     def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
         workers = current_workers()

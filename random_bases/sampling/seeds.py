@@ -10,6 +10,7 @@ from typing import Sequence, Union
 import numpy as np
 import tensorflow as tf
 
+from random_bases.arguments import is_int
 from random_bases.sampling.counter import threefry2x32
 
 Seed = Union[int, Sequence[int], np.ndarray, tf.Tensor]
@@ -44,7 +45,7 @@ def as_seed(seed: Seed) -> tf.Tensor:
     """
     if isinstance(seed, (bool, float, str)) or seed is None:
         raise TypeError(f"seed={seed!r} must be an int or a pair of int32.")
-    if isinstance(seed, (int, np.integer)):
+    if is_int(seed):
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed={seed!r} is out of range; allowed: 0 <= seed < 2**64.")
         low, high = int(seed) & 0xFFFFFFFF, int(seed) >> 32
@@ -54,6 +55,10 @@ def as_seed(seed: Seed) -> tf.Tensor:
         raise TypeError(f"seed has dtype {seed.dtype.name}; a pair of int32 is needed.")
     if seed.shape.rank != 1 or seed.shape[0] != 2:
         raise ValueError(f"seed has shape {tuple(seed.shape)}; allowed: an int, or shape (2,).")
+    if seed.dtype not in (tf.int32, tf.uint32):  # a uint32 stands for the int32 of the same bits
+        known = tf.get_static_value(seed)
+        if known is not None and not np.all((known >= -(2**31)) & (known < 2**31)):
+            raise ValueError(f"seed={known.tolist()} is out of range; allowed: an int, or a pair of int32.")
     return tf.cast(seed, tf.int32)
 
 

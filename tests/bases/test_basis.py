@@ -1,6 +1,7 @@
 """What every basis promises, of whatever kind."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -325,10 +326,19 @@ def test_a_value_of_another_shape_or_dtype_is_refused(basis, method, value, erro
 
 
 @pytest.mark.parametrize("name", ["draw", "first"])
-@pytest.mark.parametrize("value", [0.0, [0], np.zeros(2, int), True, tf.constant(1.5)])
+@pytest.mark.parametrize(
+    "value", [0.0, [0], np.zeros(2, int), True, tf.constant(1.5), 2**32, np.int64(-(2**31) - 1)]
+)
 def test_what_is_no_integer_scalar_is_refused(basis, name, value):
     with pytest.raises(ValueError, match=name):
         basis.project(np.ones(SIZE), 0, **{name: value})
+
+
+def test_none_is_refused_by_name(basis):
+    with pytest.raises(TypeError, match="v=None"):
+        basis.project(None, 0)
+    with pytest.raises(TypeError, match="draw=None"):
+        basis.project(np.ones(SIZE), 0, draw=None)
 
 
 def test_a_seed_that_is_none_is_refused(basis):
@@ -390,6 +400,13 @@ def test_a_description_rebuilds_the_basis(original, eager):
     assert repr(again) == repr(original)
     c = [1.0, -2.0, 3.0]
     np.testing.assert_array_equal(again.expand(c, *ADDRESS), original.expand(c, *ADDRESS))
+
+
+def test_a_basis_can_be_sent_to_another_process():
+    basis = bases.get("rademacher", np.int64(50), np.int32(6))
+    used = basis.project(np.ones(50), 1)
+    received = pickle.loads(pickle.dumps(basis))
+    np.testing.assert_array_equal(received.project(np.ones(50), 1), used)
 
 
 @pytest.mark.parametrize("original", EXAMPLES, ids=repr)

@@ -49,7 +49,10 @@ def test_what_is_not_an_integer_is_refused(seed):
         as_seed(seed)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64, [1], [1, 2, 3], [[1, 2]], tf.constant(1), np.int64(-1)])
+@pytest.mark.parametrize(
+    "seed",
+    [-1, 2**64, [1], [1, 2, 3], [[1, 2]], tf.constant(1), np.int64(-1), (2**32, 0), np.array([0, 2**31])],
+)
 def test_a_range_or_a_shape_that_does_not_fit_is_refused(seed):
     with pytest.raises(ValueError, match="seed"):
         as_seed(seed)
