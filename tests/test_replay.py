@@ -125,6 +125,15 @@ def test_learning_rates_that_callbacks_set_are_in_the_log(tmp_path):
     assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
 
 
+@needs_keras((2, 11), "use_ema")
+def test_averages_of_the_weights_are_not_what_is_replayed(tmp_path):
+    """Keras puts them in the weights' place when `fit` ends."""
+    model = logged(tmp_path / "log", SGD(0.5, use_ema=True), epochs=1)
+    replayed = rb.replay(tmp_path / "log", dense_model())
+    assert_weights(replayed, model.after[-1])
+    assert_differ(replayed, model)
+
+
 def test_several_steps_per_execution(tmp_path):
     model = logged(tmp_path / "log", compiling={"steps_per_execution": 4})
     assert_equal(rb.replay(tmp_path / "log", dense_model()), model)

@@ -7,6 +7,7 @@ neither a second copy of them nor anything of size D x D is made.
 """
 
 import logging
+import numbers
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 import numpy as np
@@ -144,7 +145,7 @@ def principal_components(vectors: Sequence[np.ndarray], dimensions: int, centere
         directions.
     """
     _checked(vectors)
-    if isinstance(dimensions, bool) or not isinstance(dimensions, int):
+    if isinstance(dimensions, bool) or not isinstance(dimensions, numbers.Integral):
         raise TypeError(f"dimensions={dimensions!r} must be an int.")
     values, basis = _spectrum(vectors, centered)
     rank = int(np.sum(values > _LEAST_VARIANCE * values[0]))
