@@ -214,10 +214,10 @@ class ReplayLog(keras.callbacks.Callback):
         digest = hashlib.sha256(content).digest()
         # Whole or not at all: half a header could not be told from another's file.
         temporary = f"{self._path}.{os.getpid()}.tmp"
-        self._file = open(temporary, "wb")
-        self._file.write(content + digest)
-        self._file.flush()
+        with open(temporary, "wb") as file:
+            file.write(content + digest)
         os.replace(temporary, self._path)
+        self._file = open(self._path, "ab")
         self._digest = digest[:_DIGEST]
 
     def on_epoch_end(self, epoch, logs=None):

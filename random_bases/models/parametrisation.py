@@ -52,7 +52,7 @@ class Parametrisation:
     @property
     def dimensions(self) -> int:
         """The number of coordinates, d."""
-        return self.subspace.dimensions
+        return int(self.subspace.dimensions)
 
     def theta(self, coordinates) -> List[tf.Tensor]:
         """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
