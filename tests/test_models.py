@@ -358,6 +358,7 @@ def test_outputs_have_the_wrapped_models_names(by_name):
             loss=arguments(keras.losses.SparseCategoricalCrossentropy(from_logits=True), "mse"),
             loss_weights=arguments(1.0, 0.5),
             metrics=arguments(["accuracy"], ["mae"]),
+            run_eagerly=True,
         )
         history = model.fit(x, arguments(y, x[:, :1]), batch_size=8, verbose=0).history
         logs.append({name: values[0] for name, values in history.items()})

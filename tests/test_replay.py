@@ -174,10 +174,9 @@ def test_models_that_fit_builds(tmp_path, mode):
 
     model = logged(tmp_path / "log", SGD(0.5), build=build, mode=mode, dimensions=4, epochs=1)
     fit(model, 1, callbacks=[rb.ReplayLog(tmp_path / "log")])
-    for step, expected in ((4, model.after[4]), (None, model.get_weights())):
-        start = build()
-        start(data()[0])
-        assert_weights(rb.replay(tmp_path / "log", start, step), expected)
+    start = build()
+    start(data()[0])
+    assert_equal(rb.replay(tmp_path / "log", start), model)
 
 
 def test_a_second_fit_goes_on_with_the_log(tmp_path):
