@@ -17,6 +17,7 @@ of the one before it, so that none can be altered, removed or exchanged unnotice
 
 import hashlib
 import json
+import numbers
 import os
 import struct
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -26,6 +27,7 @@ import tensorflow as tf
 
 from random_bases import keras_api, strategies
 from random_bases.keras_api import keras
+from random_bases.models import backend
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.sampling import STREAM_VERSION
 from random_bases.sampling.target import refuse_ipus
@@ -48,9 +50,12 @@ class ReplayLog(keras.callbacks.Callback):
     """Writes the coordinates of every step of `fit` to a file that `replay` reads.
 
     The model's optimizer must be a `RandomBasesDescent` that has made no step yet, or as many as a log
-    found at `path` holds or more: this one is then gone on with, and what it has beyond is dropped. With
+    found at `path` holds or more: this one is then gone on with, and what it has beyond is dropped. So a
+    run that begins again from its first step writes its log anew; nothing else is ever overwritten. With
     several workers the chief writes; all must have the callback. The weights' hash is recorded after
-    every epoch. State that is no trained weight (moving statistics) is not in the log.
+    every epoch. State that is no trained weight (moving statistics) is not in the log. With an inner
+    optimizer that has `use_ema=True` the replayed weights are those that were trained: the averages are
+    put in their place when `fit` ends.
 
     The step must not be compiled as a whole, `compile(..., jit_compile=False)`, as XLA rounds what it
     fuses differently; the random bases in it always are.
@@ -60,9 +65,11 @@ class ReplayLog(keras.callbacks.Callback):
 
     Raises (when training begins):
       TypeError: if the optimizer is no `RandomBasesDescent`.
-      ValueError: if the step is compiled, with `exchange="updates"`, or if the optimizer has made steps
-        that are not in the log.
-      ReplayError: if the file at `path` is the log of another run.
+      ValueError: if the step is compiled, with `exchange="updates"`, after `exclude_from_weight_decay`,
+        for a model that is not built under a strategy of several replicas, or if the optimizer has made
+        steps that are not in the log.
+      ReplayError: if the file at `path` is no log, or that of another run: of another seed, configuration
+        or theta0. A learning rate, which callbacks may set, is compared after the first step.
 
     Example:
     >>> model.fit(x, y, callbacks=[rb.ReplayLog("run.log")])
@@ -86,31 +93,52 @@ class ReplayLog(keras.callbacks.Callback):
             raise ValueError("ReplayLog needs compile(..., jit_compile=False): see its docstring.")
         strategy = keras_api.strategy_of(model)
         refuse_ipus(strategy, "ReplayLog, which has the training step write to variables of its own,")
-        with strategy.scope():
-            if optimizer.rule.subspace is None:
-                keras_api.build_optimizer(optimizer, model.trainable_variables)
-            optimizer.rule.record(self._keep)
-            shape = optimizer.rule.workers.shape
-            self._capacity = keras_api.steps_per_execution_of(model)
-            # The last steps' learning rates and coordinates, each replica its own: nothing travels.
-            self._last = tf.Variable(
-                tf.zeros([self._capacity, 1 + shape[0] * shape[1]]),
-                trainable=False,
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
+        optimizer.rule.record(self._keep)
+        self._capacity = keras_api.steps_per_execution_of(model)
         self._scheduled = isinstance(_inner_config(optimizer)["learning_rate"], dict)
         model.make_train_function(force=True)  # an earlier `fit` has traced it without
         self._writes = strategies.is_chief(strategy)
         self._steps = _updates(optimizer)
-        self._header: Optional[Dict[str, Any]] = None
+        self._found: Optional[Dict[str, Any]] = None
+        self._last: Optional[tf.Variable] = None
+        if self._file is not None:  # of a `fit` that an error ended
+            self._file.close()
+            self._file = None
+        if model.built:
+            with strategy.scope():
+                if optimizer.rule.subspace is None:
+                    keras_api.build_optimizer(optimizer, model.trainable_variables)
+                self._begin()
+        elif strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                f"ReplayLog: model={model.name!r} is not built, which it must be under a strategy of "
+                f"{strategy.num_replicas_in_sync} replicas: call it on a batch, or its `build`, first."
+            )
+
+    def _begin(self) -> None:
+        """When model and optimizer are built, and no step of this `fit` is made."""
+        _refuse_exclusions(self.model)
+        shape = self.model.optimizer.rule.workers.shape
+        # The last steps' learning rates and coordinates, each replica its own: nothing travels.
+        self._last = tf.Variable(
+            tf.zeros([self._capacity, 1 + shape[0] * shape[1]]),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
         if self._writes and self._steps:
             self._continue()
-        else:
-            self._theta0 = _hash(model.trainable_variables)
+            return
+        self._theta0 = _hash(self.model.trainable_variables)
+        if self._writes and os.path.exists(self._path) and os.path.getsize(self._path):
+            self._found = _Log(self._path).header
+            self._refuse_another(_before_first_step)
 
     def _keep(self, coordinates, updates):
         """Part of the step: notes its coordinates."""
+        if self._last is None:  # a model that `fit` builds: it has weights since now, not yet moved
+            with tf.init_scope():
+                self._begin()
         rate = np.nan if self._scheduled else tf.convert_to_tensor(self.model.optimizer.learning_rate)
         row = tf.concat([[tf.cast(rate, tf.float32)], tf.reshape(coordinates, [-1])], axis=0)
         position = tf.cast(updates, tf.int32) % self._capacity
@@ -125,14 +153,9 @@ class ReplayLog(keras.callbacks.Callback):
             )
         log = _Log(self._path)
         end, digest, weights = log.cut(self._steps)
-        self._header = log.header
+        self._found = log.header
         self._theta0 = log.header["theta0_sha256"]
-        found, wanted = log.header, json.loads(json.dumps(self._describe(), default=float))
-        different = [
-            name for name in wanted if name not in ("optimizer", "untouched") and wanted[name] != found[name]
-        ]
-        if different:
-            raise ReplayError(f"path={self._path!r} is the log of another run: it differs in {different}.")
+        self._refuse_another(_before_first_step)
         if weights and weights != _hash(self.model.trainable_variables):
             raise ReplayError(
                 f"path={self._path!r}: the weights differ from those of the run after {self._steps} steps."
@@ -141,6 +164,16 @@ class ReplayLog(keras.callbacks.Callback):
         self._file.truncate(end)
         self._file.seek(end)
         self._digest = digest
+
+    def _refuse_another(self, part) -> None:
+        """Raises if the log found differs from this run's in this part of the header."""
+        wanted, found = part(json.loads(json.dumps(self._describe(), default=float))), part(self._found)
+        different = [name for name in wanted if wanted[name] != found[name]]
+        if different:
+            raise ReplayError(
+                f"path={self._path!r} is the log of another run: it differs in {different}. Choose another "
+                "path, or remove the file."
+            )
 
     def _describe(self) -> Dict[str, Any]:
         rule = self.model.optimizer.rule
@@ -163,13 +196,7 @@ class ReplayLog(keras.callbacks.Callback):
         if not self._writes or made == self._steps:
             return
         if self._file is None:
-            # Only now is it known which variables have no gradient.
-            self._file = open(self._path, "wb")
-            header = json.dumps(self._describe(), default=float, separators=(",", ":")).encode("utf-8")
-            content = MAGIC + struct.pack("<I", len(header)) + header
-            digest = hashlib.sha256(content).digest()
-            self._file.write(content + digest)
-            self._digest = digest[:_DIGEST]
+            self._create()
         assert made - self._steps <= self._capacity
         last = self._last.numpy()
         for step in range(self._steps, made):
@@ -177,6 +204,21 @@ class ReplayLog(keras.callbacks.Callback):
             self._record(b"S" + struct.pack("<q", step) + row.tobytes())
         self._steps = made
         self._file.flush()
+
+    def _create(self) -> None:
+        """A log with nothing but its header, when a step is made: only then are all its entries known."""
+        if self._found is not None:
+            self._refuse_another(_nameless)
+        header = json.dumps(self._describe(), default=float, separators=(",", ":")).encode("utf-8")
+        content = MAGIC + struct.pack("<I", len(header)) + header
+        digest = hashlib.sha256(content).digest()
+        # Whole or not at all: half a header could not be told from another's file.
+        temporary = f"{self._path}.{os.getpid()}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(content + digest)
+        os.replace(temporary, self._path)
+        self._file = open(self._path, "ab")
+        self._digest = digest[:_DIGEST]
 
     def on_epoch_end(self, epoch, logs=None):
         del epoch, logs
@@ -203,6 +245,20 @@ def _updates(optimizer) -> int:
     return int(tf.convert_to_tensor(optimizer.iterations))
 
 
+def _refuse_exclusions(model: keras.Model) -> None:
+    """Raises if the inner optimizer's weight decay leaves out variables: its configuration does not tell."""
+    inner = model.optimizer.inner_optimizer
+    if not getattr(inner, "weight_decay", None):  # Keras 2.6 has none
+        return
+    # Private: where both Keras remember it.
+    excluded = [backend.path(v) for v in model.trainable_variables if not inner._use_weight_decay(v)]
+    if excluded:
+        raise ValueError(
+            f"ReplayLog: exclude_from_weight_decay left out {excluded}, which an optimizer's configuration "
+            "does not hold, so the run could not be replayed; train without weight decay or exclusions."
+        )
+
+
 def replay(log, model: keras.Model, step: Optional[int] = None) -> keras.Model:
     """Rebuilds the weights of a step of a logged run, without data or gradients.
 
@@ -217,13 +273,18 @@ def replay(log, model: keras.Model, step: Optional[int] = None) -> keras.Model:
       the same kind of machine with the same TensorFlow; each hash on the way is checked.
 
     Raises:
+      TypeError: if `model` is no Keras model.
       DamagedLogError: if the log is broken before that step, naming the record, or has no end.
       ReplayError: if it is for other random streams, another Keras, architecture or theta0, or if the
         weights' hash differs from a recorded one.
-      ValueError: if `step` is out of range.
+      ValueError: if `step` is out of range, or `model` not built.
 
     If any is raised, the model is as it was.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model={model!r} is a {type(model).__name__}; it must be a keras.Model.")
+    if not model.built:
+        raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
     path = os.fspath(log)
     opened = _Log(path)
     header = opened.header
@@ -330,7 +391,9 @@ class _Log:
 
     def upto(self, step: Optional[int]) -> List[_Record]:
         """The step and hash records of the first `step` steps; of all, of a log with an end, for None."""
-        if step is not None and (isinstance(step, bool) or not isinstance(step, int) or step < 0):
+        if step is not None and (
+            isinstance(step, bool) or not isinstance(step, numbers.Integral) or step < 0
+        ):
             raise ValueError(f"step={step!r} must be an int of at least 0, or None.")
         kept, made = [], 0
         try:
@@ -387,6 +450,23 @@ def _hash(variables: Sequence) -> str:
     for variable in variables:
         digest.update(np.asarray(variable.numpy()).tobytes())
     return digest.hexdigest()
+
+
+def _nameless(value):
+    """A header without the names of optimizers, which Keras numbers by what else the process has built."""
+    if isinstance(value, dict):
+        return {key: _nameless(each) for key, each in value.items() if key != "name"}
+    return value
+
+
+def _before_first_step(header: Dict[str, Any]) -> Dict[str, Any]:
+    """What is known of a header when training begins: without learning rates that callbacks may set."""
+    header = _nameless(header)
+    optimizer = header["optimizer"]["inner_optimizer"]
+    config = dict(optimizer["config"])
+    if not isinstance(config["learning_rate"], dict):
+        del config["learning_rate"]
+    return {**header, "optimizer": {**optimizer, "config": config}, "untouched": None}
 
 
 def _inner_config(optimizer) -> Dict[str, Any]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import random_bases as rb
 from random_bases import bases
-from random_bases.keras_api import GENERATION, KERAS_VERSION, keras
+from random_bases.keras_api import GENERATION, KERAS_VERSION, keras, set_random_seed
 from random_bases.models import parametrisation
 from random_bases.subspace import Subspace
 from tests import networks
@@ -337,6 +337,59 @@ def test_early_stopping_restores_the_best_coordinates():
     np.testing.assert_array_equal(sub.coordinates.numpy(), first.coordinates.numpy())
 
 
+def two_heads():
+    """Two outputs, "p" of three classes and "q" of one number, from five."""
+    set_random_seed(0)
+    x = keras.Input((5,))
+    y = keras.layers.Dense(6, activation="tanh")(x)
+    return keras.Model(x, [keras.layers.Dense(3, name="p")(y), keras.layers.Dense(1, name="q")(y)])
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_outputs_have_the_wrapped_models_names(by_name):
+    def arguments(p, q):
+        return {"p": p, "q": q} if by_name else [p, q]
+
+    x, y = np.random.RandomState(0).normal(size=(8, 5)).astype("f4"), np.arange(8) % 3
+    logs = []
+    for model in (two_heads(), rb.SubspaceModel(two_heads(), D)):
+        model.compile(
+            keras.optimizers.SGD(0.0),
+            loss=arguments(keras.losses.SparseCategoricalCrossentropy(from_logits=True), "mse"),
+            loss_weights=arguments(1.0, 0.5),
+            metrics=arguments(["accuracy"], ["mae"]),
+            run_eagerly=True,
+        )
+        history = model.fit(x, arguments(y, x[:, :1]), batch_size=8, verbose=0).history
+        logs.append({name: values[0] for name, values in history.items()})
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    assert {"p_loss", "q_loss"} <= set(logs[0])
+
+
+@has_keras_files
+@pytest.mark.parametrize("name", ["branched", "subclassed"])
+def test_it_is_exported(name, tmp_path):
+    sub, x, _ = wrapped(name)
+    move(sub)
+    if GENERATION == "tf_keras":
+        x = tuple(x) if isinstance(x, list) else x
+        sub(x)
+    sub.export(str(tmp_path / "exported"))
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_allclose(loaded.serve(x).numpy(), np.asarray(sub(x)), atol=1e-6)
+
+
+@needs_keras_3
+def test_integers_are_exported_as_integers(tmp_path):
+    tokens = keras.Input((4,), dtype="int32")
+    layers = [keras.layers.Embedding(7, 3), keras.layers.Flatten(), keras.layers.Dense(2)]
+    sub = rb.SubspaceModel(keras.Sequential([tokens, *layers]), D)
+    x = np.arange(8, dtype=np.int32).reshape(2, 4) % 7
+    sub.export(str(tmp_path / "exported"))
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_allclose(loaded.serve(x).numpy(), np.asarray(sub(x)), atol=1e-6)
+
+
 # --- materialize ----------------------------------------------------------------------------------
 
 
@@ -376,6 +429,36 @@ def test_materialize_of_a_subclass_without_configuration():
     move(sub)
     if GENERATION == "keras2.6":
         np.testing.assert_allclose(np.asarray(sub.materialize()(x)), np.asarray(sub(x)), atol=1e-6)
+    else:
+        with pytest.raises(ValueError, match="cannot be cloned: implement its get_config"):
+            sub.materialize()
+
+
+class NoArguments(keras.Model):
+    """A subclass whose configuration, Keras's own, is not what it takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("model", [lambda: NoConfig(3), NoArguments], ids=["no get_config", "no arguments"])
+def test_models_that_were_trained_are_cloned_or_refused(model, tmp_path):
+    x, model = np.ones((2, 5), np.float32), model()
+    compile_(model, mode="graph")
+    model.fit(x, np.ones((2, 3)), verbose=0)
+    sub = rb.SubspaceModel(model, D)
+    move(sub)
+    if GENERATION == "keras2.6" or (GENERATION == "tf_keras" and isinstance(model, NoArguments)):
+        trained = sub.materialize()
+        np.testing.assert_allclose(np.asarray(trained(x)), np.asarray(sub(x)), atol=1e-6)
+        assert trained.optimizer is None and model.optimizer is not None
+        compile_(trained, mode="graph")
+        trained.fit(x, np.ones((2, 3)), verbose=0)
+        trained.save_weights(str(tmp_path / "weights"))
     else:
         with pytest.raises(ValueError, match="cannot be cloned: implement its get_config"):
             sub.materialize()
@@ -507,12 +590,21 @@ def test_model_checkpoint_and_backup(tmp_path):
         ({"seed": -1}, ValueError, "seed=-1"),
         ({"seed": 1.0}, TypeError, "seed=1.0"),
         ({"seed": None}, TypeError, "seed=None"),
+        ({"seed": np.bool_(True)}, TypeError, "seed=.*True.* must be an int"),
     ],
     ids=str,
 )
 def test_arguments_that_are_not_allowed(arguments, error, message):
     with pytest.raises(error, match=message):
         wrapped(**arguments)
+
+
+def test_numpys_integers_are_allowed():
+    sub, x, _ = wrapped(seed=np.int64(SEED))
+    expected, *_ = wrapped()
+    assert json.dumps(sub.get_config()["seed"]) == str(SEED)
+    move(sub), move(expected)
+    np.testing.assert_array_equal(np.asarray(sub(x)), np.asarray(expected(x)))
 
 
 def test_models_that_cannot_be_trained_in_a_subspace():
@@ -527,6 +619,22 @@ def test_models_that_cannot_be_trained_in_a_subspace():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_constraint="non_neg")])
     with pytest.raises(ValueError, match="constraint on .*kernel"):
         rb.SubspaceModel(model, 1)
+
+
+def step_of_its_own(name):
+    def method(self, *arguments, **more):
+        raise AssertionError("never called")
+
+    return type("Own", (keras.Sequential,), {name: method})([keras.Input((2,)), keras.layers.Dense(2)])
+
+
+@pytest.mark.parametrize("name", ["train_step", "test_step", "compute_loss", "compute_metrics"])
+def test_methods_of_training_that_would_be_ignored_are_refused(name):
+    """`fit` calls those of the `SubspaceModel`."""
+    if not hasattr(keras.Model, name):
+        pytest.skip(f"Keras 2.6 has no {name}")
+    with pytest.raises(ValueError, match=f"Own.{name} would be ignored"):
+        rb.SubspaceModel(step_of_its_own(name), 1)
 
 
 class Decorated(keras.layers.Dense):

@@ -1,5 +1,6 @@
 """Logs of runs: replayed bit for bit; what is broken, foreign or incomplete is refused."""
 
+import contextlib
 import struct
 
 import numpy as np
@@ -9,7 +10,16 @@ import random_bases as rb
 from random_bases import sampling
 from random_bases.keras_api import GENERATION, keras, set_random_seed
 from tests.optimizers.conftest import shared_programs  # noqa: F401
-from tests.optimizers.helpers import assert_close, assert_differ, assert_equal, compile_, dense_model, fit
+from tests.optimizers.helpers import (
+    assert_close,
+    assert_differ,
+    assert_equal,
+    compile_,
+    data,
+    dense_model,
+    fit,
+    needs_keras,
+)
 
 SGD = keras.optimizers.SGD
 STEPS = 8  # of two epochs
@@ -19,7 +29,7 @@ class KeepWeights(keras.callbacks.Callback):
     """The weights after every step, as a test sees them."""
 
     def on_train_begin(self, logs=None):
-        self.after = [self.model.get_weights()]
+        self.after = [self.model.get_weights() if self.model.built else None]
 
     def on_train_batch_end(self, batch, logs=None):
         self.after.append(self.model.get_weights())
@@ -115,6 +125,15 @@ def test_learning_rates_that_callbacks_set_are_in_the_log(tmp_path):
     assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
 
 
+@needs_keras((2, 11), "use_ema")
+def test_averages_of_the_weights_are_not_what_is_replayed(tmp_path):
+    """Keras puts them in the weights' place when `fit` ends."""
+    model = logged(tmp_path / "log", SGD(0.5, use_ema=True), epochs=1)
+    replayed = rb.replay(tmp_path / "log", dense_model())
+    assert_weights(replayed, model.after[-1])
+    assert_differ(replayed, model)
+
+
 def test_several_steps_per_execution(tmp_path):
     model = logged(tmp_path / "log", compiling={"steps_per_execution": 4})
     assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
@@ -134,6 +153,30 @@ def test_variables_without_gradient_stay(tmp_path):
 
     model = logged(tmp_path / "log", SGD(0.5), build=build, dimensions=4)
     assert_equal(rb.replay(tmp_path / "log", build()), model)
+
+
+class Uncalled(keras.Model):
+    """Its weights are made in the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(4)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_models_that_fit_builds(tmp_path, mode):
+    def build():
+        set_random_seed(0)
+        return Uncalled() if mode == "graph" else keras.Sequential([keras.layers.Dense(4)])
+
+    model = logged(tmp_path / "log", SGD(0.5), build=build, mode=mode, dimensions=4, epochs=1)
+    fit(model, 1, callbacks=[rb.ReplayLog(tmp_path / "log")])
+    start = build()
+    start(data()[0])
+    assert_equal(rb.replay(tmp_path / "log", start), model)
 
 
 def test_a_second_fit_goes_on_with_the_log(tmp_path):
@@ -212,6 +255,11 @@ def test_altered_headers_are_refused(run, tmp_path, position):
         rb.replay(altered(run[0], tmp_path, change), dense_model())
 
 
+def test_what_is_no_model_is_named(run):
+    with pytest.raises(TypeError, match="model='x' is a str"):
+        rb.replay(run[0], "x")
+
+
 def test_other_weights_and_architectures_are_refused(run):
     with pytest.raises(rb.ReplayError, match="theta0_sha256"):
         rb.replay(run[0], dense_model(seed=1))
@@ -239,6 +287,10 @@ def test_wrong_results_are_noticed(run, monkeypatch):
     assert_equal(fresh, dense_model())
 
 
+def test_numpys_integers_are_steps(run):
+    assert_weights(rb.replay(run[0], dense_model(), np.int64(5)), run[1].after[5])
+
+
 @pytest.mark.parametrize("step", [-1, 9, 1.0, True])
 def test_bad_steps_are_named(run, step):
     with pytest.raises(ValueError, match=f"step={step!r}"):
@@ -249,6 +301,17 @@ def test_bad_steps_are_named(run, step):
 def test_compiled_steps_are_refused(tmp_path):
     with pytest.raises(ValueError, match="jit_compile=False"):
         logged(tmp_path / "log", mode="xla")
+
+
+@needs_keras((2, 11), "weight decay")
+def test_variables_excluded_from_weight_decay_are_refused(tmp_path):
+    """The configuration, and so the log, does not tell which."""
+    model = dense_model()
+    compile_(model, optimizer(SGD(0.5, weight_decay=0.1)), "graph")
+    model.optimizer.exclude_from_weight_decay(var_names=["bias"])
+    with pytest.raises(ValueError, match="exclude_from_weight_decay"):
+        fit(model, callbacks=[rb.ReplayLog(tmp_path / "log")])
+    assert not (tmp_path / "log").exists()
 
 
 def test_other_optimizers_and_updates_are_refused(tmp_path):
@@ -275,6 +338,51 @@ def test_the_log_of_another_run_is_not_gone_on_with(tmp_path):
     fit(model, 1)
     with pytest.raises(rb.ReplayError, match=r"another run: it differs in \['rule'\]"):
         fit(model, 1, callbacks=[rb.ReplayLog(tmp_path / "log")])
+
+
+@pytest.mark.parametrize(
+    ("seed", "arguments", "difference"),
+    [
+        (0, {"seed": 4}, "rule"),
+        (1, {}, "theta0_sha256"),
+        (0, {"inner": SGD(0.5, momentum=0.8)}, "optimizer"),
+        (0, {"inner": SGD(0.4, momentum=0.9)}, "optimizer"),  # known once callbacks have set theirs
+    ],
+    ids=["seed", "theta0", "momentum", "learning_rate"],
+)
+def test_the_log_of_another_run_is_not_overwritten(run, tmp_path, seed, arguments, difference):
+    path = altered(run[0], tmp_path, lambda content: content)
+    with pytest.raises(rb.ReplayError, match=rf"another run: it differs in \['{difference}'\]"):
+        logged(path, build=lambda: dense_model(seed), epochs=1, **arguments)
+    assert path.read_bytes() == run[0].read_bytes()
+
+
+def test_another_file_is_not_overwritten(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(rb.ReplayError, match="not a file that ReplayLog wrote"):
+        logged(tmp_path / "notes", epochs=1)
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+def test_a_run_that_begins_again_writes_its_log_anew(run, tmp_path):
+    path = altered(run[0], tmp_path, lambda content: content[:-60])  # killed before its first checkpoint
+    model = logged(path)
+    assert_equal(rb.replay(path, dense_model()), model)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_callback_that_an_error_ended_writes_another_log_with_another_model(run, tmp_path):
+    class Killed(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    log = rb.ReplayLog(tmp_path / "log")
+    for callbacks in ([log, Killed()], [log]):
+        model = dense_model()
+        compile_(model, optimizer(), "graph")
+        with pytest.raises(KeyboardInterrupt) if len(callbacks) > 1 else contextlib.nullcontext():
+            fit(model, callbacks=callbacks)
+    assert_equal(rb.replay(tmp_path / "log", dense_model()), model)
 
 
 def test_logging_changes_rounding_at_most(run):

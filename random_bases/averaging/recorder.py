@@ -1,6 +1,7 @@
 """TrajectoryRecorder: a Keras callback that keeps a model's weights while it is trained."""
 
 import logging
+import numbers
 from pathlib import Path
 from typing import Optional, Union
 
@@ -19,7 +20,8 @@ class TrajectoryRecorder(keras.callbacks.Callback):
       directory: is made if absent.
       every: "epoch", or a number of steps; with `steps_per_execution`, a multiple of it.
       start, stop: record from here to there, both included: in epochs done as Keras numbers them, or in
-        steps. `start=0` records the initial weights, too. `stop=None`: no end.
+        steps. `start=0` records the initial weights, too, which a model has once it is built. `stop=None`:
+        no end.
       most: keep the last so many snapshots; None: all.
       dtype: of the weights on disk, "float32" or "float16".
       resume: go on with what the directory holds: what was recorded after the step at which training
@@ -29,7 +31,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
     Raises:
       ValueError, TypeError: for an argument that is not allowed, naming it.
       TrajectoryError: when training begins, if the directory holds another architecture's weights, or
-        damaged files.
+        damaged files; after the first step, for a model that `fit` builds.
 
     Example:
     >>> model.fit(x, y, epochs=10, callbacks=[rb.TrajectoryRecorder("trajectory", every="epoch")])
@@ -46,7 +48,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         resume: bool = False,
     ):
         super().__init__()
-        if every != "epoch":
+        if not (isinstance(every, str) and every == "epoch"):
             _check_int("every", every, 1, ' or "epoch"')
         _check_int("start", start, 0)
         if stop is not None:
@@ -71,19 +73,35 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         if self._writer is None:
             if not self.resume and (self.directory / INDEX).exists():
                 self._refuse(len(read_index(self.directory)["snapshots"]))
-            self._writer = TrajectoryWriter(self.directory, self.model, self.dtype)
+        self._open = False
 
     def on_epoch_begin(self, epoch, logs=None):
         del logs
         if self._epoch is None:  # the first one of this `fit`, after checkpoints were restored
             self._last = self._step()
-            self._drop_after(self._last)
-            if self.start == 0 and (epoch if self.every == "epoch" else self._last) == 0:
+            initial = self.start == 0 and (epoch if self.every == "epoch" else self._last) == 0
+            if self.model.built:
+                self._begin_writing()
+            elif initial:
+                raise ValueError(
+                    f"start=0 is for the initial weights, but model={self.model.name!r} is not built: call "
+                    "it on a batch, or its `build`, first."
+                )
+            if initial:
                 self._record(0)
         self._epoch = epoch
 
+    def _begin_writing(self) -> None:
+        """When the model has weights: drops what is of steps that this `fit` makes anew."""
+        self._open = True
+        if self._writer is None or self._writer.model is not self.model:
+            self._writer = TrajectoryWriter(self.directory, self.model, self.dtype)
+        self._drop_after(self._last)
+
     def on_train_batch_end(self, batch, logs=None):
         del batch, logs
+        if not self._open:  # the first step has built the model
+            self._begin_writing()
         if self.every == "epoch":
             return
         last, step = self._last, self._step()
@@ -134,7 +152,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
 
 
 def _check_int(name: str, value, smallest: int, otherwise: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}={value!r} must be an int{otherwise}.")
     if value < smallest:
         raise ValueError(f"{name}={value} is not possible; allowed: at least {smallest}.")

@@ -10,7 +10,7 @@ from typing import Iterable, List, Union
 import numpy as np
 import tensorflow as tf
 
-from random_bases.averaging.trajectory import Trajectory, set_weights
+from random_bases.averaging.trajectory import Trajectory, opened, set_weights
 from random_bases.keras_api import keras
 from random_bases.models import backend
 from random_bases.models.subspace_model import clone_model
@@ -27,11 +27,11 @@ def average(model: keras.Model, trajectory: Union[Trajectory, str, Path]) -> ker
       trajectory: a `Trajectory`, or the directory of one.
 
     Raises:
+      TypeError: if an argument is none of these.
       TrajectoryError: if files are damaged, or of another architecture.
       ValueError: if Keras cannot clone the model.
     """
-    if not isinstance(trajectory, Trajectory):
-        trajectory = Trajectory(trajectory)
+    trajectory = opened(trajectory)
     trajectory.check_model(model)
     averaged = clone_model(model)
     set_weights(averaged, trajectory.average(), trajectory.state(-1))

@@ -99,8 +99,11 @@ class Trajectory(Sequence):
         """Makes sure that the snapshots are of models of this architecture.
 
         Raises:
+          TypeError: if it is no Keras model.
           TrajectoryError: if variables differ in number, order, shape or type.
         """
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"model={model!r} is a {type(model).__name__}; it must be a keras.Model.")
         self._not_empty()
         found = describe(model)
         if found["architecture_sha256"] != self._index["architecture_sha256"]:
@@ -118,6 +121,20 @@ class Trajectory(Sequence):
             raise TrajectoryError(f"{self.directory}: no snapshots; at least one is needed.")
 
 
+def opened(trajectory: Union[Trajectory, str, Path]) -> Trajectory:
+    """`trajectory`, or the one in that directory.
+
+    Raises:
+      TypeError: if it is neither.
+      TrajectoryError: as `Trajectory`.
+    """
+    if isinstance(trajectory, Trajectory):
+        return trajectory
+    if not isinstance(trajectory, (str, os.PathLike)):
+        raise TypeError(f"trajectory={trajectory!r} must be a Trajectory or the directory of one.")
+    return Trajectory(trajectory)
+
+
 class TrajectoryWriter:
     """Adds snapshots of a model to a directory, and takes them away.
 
@@ -133,7 +150,7 @@ class TrajectoryWriter:
 
     def __init__(self, directory: Union[str, Path], model: keras.Model, dtype: str):
         self.directory = Path(directory)
-        self._model = model
+        self.model = model
         self._index = {"format_version": FORMAT_VERSION, "dtype": dtype, **describe(model), "snapshots": []}
         if (self.directory / INDEX).exists():
             found = Trajectory(self.directory)
@@ -163,7 +180,7 @@ class TrajectoryWriter:
         Raises:
           ValueError: naming the variable, if a weight is not finite, or too large for float16.
         """
-        variables, state = split_variables(self._model)
+        variables, state = split_variables(self.model)
         weights = np.empty(self._index["size"], self._index["dtype"])
         begin = 0
         for variable in variables:

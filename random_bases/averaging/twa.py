@@ -6,6 +6,7 @@ DNNs can be Trained in Tiny Subspaces" (arXiv:2103.11154).
 """
 
 import math
+import numbers
 from pathlib import Path
 from typing import List, Optional, Sequence, Union
 
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.averaging.sharding import ShardedParametrisation, Shards, share_out
-from random_bases.averaging.trajectory import Trajectory, set_weights
+from random_bases.averaging.trajectory import Trajectory, opened, set_weights
 from random_bases.bases import TrajectoryBasis
 from random_bases.bases.trajectory import gram_schmidt, principal_components
 from random_bases.keras_api import keras, register_serializable
@@ -75,8 +76,9 @@ class TrainableWeightAveraging(SubspaceModel):
         regularization: float = 0.0,
         name: str = "trainable_weight_averaging",
     ):
-        if not isinstance(trajectory, Trajectory):
-            trajectory = Trajectory(trajectory)
+        trajectory = opened(trajectory)
+        if isinstance(regularization, bool) or not isinstance(regularization, numbers.Real):
+            raise TypeError(f"regularization={regularization!r} must be a number.")
         if not (math.isfinite(regularization) and regularization >= 0):
             raise ValueError(f"regularization={regularization!r} must be a number of at least 0.")
         trajectory.check_model(model)

@@ -9,6 +9,18 @@ import tensorflow as tf
 from random_bases.keras_api import GENERATION, keras
 from random_bases.models.traces import refuse_inner_function
 
+# Attributes of a model; most of them hold what cannot be copied.
+_LEFT = (
+    "optimizer",
+    "loss",
+    "compiled_loss",
+    "compiled_metrics",
+    "history",
+    "train_function",
+    "test_function",
+    "predict_function",
+)
+
 
 class Substitution:
     """A scope in which variables read as given tensors.
@@ -173,14 +185,32 @@ def clone(model: keras.Model) -> keras.Model:
     try:
         config = serialize(model)
     except NotImplementedError:  # a subclass without get_config
-        return copy.deepcopy(model)
+        return _copied(model)
     # Found again although they may not be registered.
     return deserialize(config, {type(layer).__name__: _own_class(layer) for layer in layers(model)})
+
+
+def _copied(model: keras.Model) -> keras.Model:
+    """A copy of all that is in a model, but for what `compile` and `fit` leave there."""
+    left = [vars(each).get(name) for each in layers(model) for name in _LEFT if isinstance(each, keras.Model)]
+    clone = copy.deepcopy(model, {id(each): None for each in left})
+    for each in layers(clone):
+        if isinstance(each, keras.Model) and each._is_compiled:
+            for name in _LEFT:
+                setattr(each, name, None)  # so that it is not tracked any more, either
+            each._is_compiled = False
+    return clone
 
 
 def _own_class(layer: keras.layers.Layer) -> type:
     """A layer's class; of a model made for the IPU, whose class Keras there extends, the one it had."""
     return getattr(type(layer), "__original_class__", type(layer))
+
+
+def export_options(model: keras.Model) -> Dict[str, Any]:
+    """Arguments of `export` that tell the inputs of `model`: none, Keras knows them of the last call."""
+    del model
+    return {}
 
 
 def targets(batch: Sequence[Any], outputs) -> Tuple[Any, Any, Any]:

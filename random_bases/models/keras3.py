@@ -97,6 +97,28 @@ def clone(model: keras.Model) -> keras.Model:
     return keras.saving.deserialize_keras_object(config, classes, safe_mode=False)
 
 
+def export_options(model: keras.Model) -> Dict[str, Any]:
+    """Arguments of `export` that tell the inputs of `model`, which Keras knows of Functional ones only."""
+    if isinstance(model, keras.Sequential):
+        return {"input_signature": model.inputs}
+    if hasattr(model, "input_shape"):  # Functional
+        return {"input_signature": [model.input]}
+    # What it was built with: private, where Keras itself looks when it exports a subclass.
+    shapes = model._build_shapes_dict
+    return (
+        {"input_signature": [_specs(shape, model.input_dtype) for shape in shapes.values()]} if shapes else {}
+    )
+
+
+def _specs(shape, dtype: str):
+    """Of inputs of a shape, or of lists and dicts of shapes; batches may be of any size."""
+    if isinstance(shape, dict):
+        return {key: _specs(each, dtype) for key, each in shape.items()}
+    if any(isinstance(each, (dict, list, tuple)) for each in shape):
+        return [_specs(each, dtype) for each in shape]
+    return keras.InputSpec(shape=(None, *shape[1:]), dtype=dtype)
+
+
 def targets(batch: Sequence[Any], outputs) -> Tuple[Any, Any, Any]:
     """(y, outputs, sample_weight) of a batch (x, y, sample_weight) or less."""
     y, sample_weight = (*batch[1:], None, None)[:2]

@@ -1,5 +1,6 @@
 """theta = theta0 + P c: the weights of a model as a function of coordinates."""
 
+import numbers
 from typing import Any, Dict, List, Sequence, Union
 
 import tensorflow as tf
@@ -32,10 +33,10 @@ class Parametrisation:
         seed: int,
     ):
         self.variables = list(variables)
-        if isinstance(seed, bool) or not isinstance(seed, int):
+        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
             raise TypeError(f"seed={seed!r} must be an int.")
         as_seed(seed)
-        self.seed = seed
+        self.seed = int(seed)
         self.basis = basis
         self.compartments = compartments
         self.allocation = allocation
@@ -51,7 +52,7 @@ class Parametrisation:
     @property
     def dimensions(self) -> int:
         """The number of coordinates, d."""
-        return self.subspace.dimensions
+        return int(self.subspace.dimensions)
 
     def theta(self, coordinates) -> List[tf.Tensor]:
         """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""

@@ -10,7 +10,19 @@ from random_bases.compartments import Allocation, Compartments
 from random_bases.keras_api import keras, register_serializable, strategy_of
 from random_bases.models import backend
 from random_bases.models.parametrisation import Parametrisation
-from random_bases.models.traces import refuse_decorated_methods
+from random_bases.models.traces import refuse_decorated_methods, users_classes
+
+# What Keras's `fit`, `evaluate` and `predict` call of the model that they are called of.
+_OF_TRAINING = (
+    "train_step",
+    "test_step",
+    "predict_step",
+    "compute_loss",
+    "compute_metrics",
+    "make_train_function",
+    "make_test_function",
+    "make_predict_function",
+)
 
 
 class Coordinates(keras.layers.Layer):
@@ -45,7 +57,8 @@ class SubspaceModel(keras.Model):
     any model), all save weights as .h5; whole models as .h5 are for Functional and Sequential ones only.
 
     Not supported: as a layer of another model; models that read their weights in a `tf.function` of
-    their own, or in a recomputed (rematerialised) part.
+    their own, or in a recomputed (rematerialised) part; models with a training step, loss or metrics in
+    methods of their own (`train_step`, `compute_loss`, ...), of which `fit` would know nothing.
 
     Args:
       model: a built Keras model: Functional, Sequential or a subclass that was built or called.
@@ -90,6 +103,8 @@ class SubspaceModel(keras.Model):
         self.model = model
         self._coordinates = Coordinates(dimensions, name="coordinates")
         self._set_losses([])
+        # Past the tracking of attributes, too: by them losses and metrics are given and logged.
+        object.__setattr__(self, "output_names", getattr(model, "output_names", None))
         self.built = True
 
     @property
@@ -170,6 +185,10 @@ class SubspaceModel(keras.Model):
             new.assign(trained.get(id(variable), backend.value(variable)))
         return clone
 
+    def export(self, filepath, *arguments, **options):
+        """As Keras exports any model (Keras 2.6: none); inputs are the wrapped model's by default."""
+        return super().export(filepath, *arguments, **{**backend.export_options(self.model), **options})
+
     def export_compressed(self, path: str) -> int:
         """Writes what `random_bases.load_compressed` needs to rebuild the trained model, in a few bytes.
 
@@ -215,8 +234,11 @@ def clone_model(model: keras.Model) -> keras.Model:
     """
     try:
         clone = backend.clone(model)
-    except NotImplementedError as error:
-        raise ValueError(f"model={model.name!r} cannot be cloned: implement its get_config.") from error
+    except (NotImplementedError, TypeError) as error:  # there is none, or another than __init__ takes
+        raise ValueError(
+            f"model={model.name!r} cannot be cloned: implement its get_config, to return what its __init__ "
+            "takes."
+        ) from error
     _set_trainable(clone, [layer.trainable for layer in backend.layers(model)])
     expected, found = ([tuple(v.shape) for v in backend.state(each)] for each in (model, clone))
     if expected != found:
@@ -251,6 +273,7 @@ def _checked(model: keras.Model) -> keras.Model:
                 f"model={model.name!r} has a constraint on {backend.path(variable)!r}, which theta0 + P c "
                 "cannot keep; remove it."
             )
+    _refuse_training_methods(model)
     for layer in backend.layers(model):
         refuse_decorated_methods(layer)
     if any(getattr(layer, "_remat_mode", None) is not None for layer in backend.layers(model)):
@@ -259,6 +282,19 @@ def _checked(model: keras.Model) -> keras.Model:
             "for the gradient."
         )
     return model
+
+
+def _refuse_training_methods(model: keras.Model) -> None:
+    """Raises if `model` says itself how it is trained: `fit` calls the methods of the `SubspaceModel`."""
+    for cls in users_classes(model):
+        for name in _OF_TRAINING:
+            if name in vars(cls) and hasattr(keras.Model, name):
+                raise ValueError(
+                    f"model={model.name!r}: {cls.__name__}.{name} would be ignored, as `fit` calls that of "
+                    f"the SubspaceModel: override {name} in a subclass of SubspaceModel, or give `compile` "
+                    "what it does; or train the model itself with RandomBasesDescent(..., "
+                    "redraw_every=None), which keeps to a fixed basis, too."
+                )
 
 
 def _without(excluded: Sequence, variables: Sequence) -> list:

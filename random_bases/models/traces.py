@@ -4,9 +4,20 @@ A trace made in one call is used again in later ones, with the weights of the fi
 see.
 """
 
+from typing import List
+
 import tensorflow as tf
 
 _ADVICE = "which SubspaceModel does not support: remove the decorator."
+
+
+def users_classes(layer) -> List[type]:
+    """The classes of a layer that are not Keras's."""
+    return [
+        cls
+        for cls in type(layer).__mro__
+        if cls.__module__.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "builtins")
+    ]
 
 
 def refuse_decorated_methods(layer) -> None:
@@ -15,9 +26,7 @@ def refuse_decorated_methods(layer) -> None:
     Raises:
       ValueError: naming the method.
     """
-    for cls in type(layer).__mro__:
-        if cls.__module__.split(".")[0] in ("keras", "tf_keras", "tensorflow"):
-            continue  # the one there is in Keras gets the weights as arguments
+    for cls in users_classes(layer):  # the one there is in Keras gets the weights as arguments
         for name, attribute in vars(cls).items():
             if isinstance(attribute, tf.types.experimental.GenericFunction):
                 raise ValueError(f"{cls.__name__}.{name} is a tf.function, {_ADVICE}")

@@ -197,6 +197,7 @@ def test_weights_of_a_run_are_continued_bit_for_bit(tmp_path):
         ({"start": "middle"}, "start='middle' is unknown"),
         ({"start": [np.zeros(3)]}, r"start has arrays of shapes \[\(3,\)\]; allowed: \[\(5, 6\)"),
         ({"regularization": -1.0}, "regularization=-1.0 must be"),
+        ({"regularization": np.nan}, "regularization=nan must be"),
     ],
     ids=str,
 )
@@ -205,6 +206,27 @@ def test_bad_arguments_are_named(arguments, message, tmp_path):
     trajectory = record(model, tmp_path, points_near(model, 3))
     with pytest.raises(ValueError, match=message):
         rb.TrainableWeightAveraging(model, trajectory, **arguments)
+
+
+def test_wrong_types_are_named(tmp_path):
+    model, _ = networks.build("sequential")
+    trajectory = record(model, tmp_path, points_near(model, 3))
+    for value in ("a", True, None):
+        with pytest.raises(TypeError, match=f"regularization={value!r} must be a number"):
+            rb.TrainableWeightAveraging(model, trajectory, regularization=value)
+    for make in (rb.TrainableWeightAveraging, averaging.average):
+        with pytest.raises(TypeError, match="model='x' is a str; it must be a keras.Model"):
+            make("x", tmp_path)
+        with pytest.raises(TypeError, match="trajectory=3 must be"):
+            make(model, 3)
+
+
+def test_numpys_numbers_are_allowed(tmp_path):
+    model, _ = networks.build("sequential")
+    trajectory = record(model, tmp_path, points_near(model, 4))
+    arguments = {"dimensions": np.int64(2), "regularization": np.float32(0.5)}
+    twa = rb.TrainableWeightAveraging(model, trajectory, basis="pca", **arguments)
+    assert (twa.dimensions, twa.regularization) == (2, 0.5)
 
 
 def test_another_architecture_and_an_empty_slice_are_refused(tmp_path):
