@@ -8,6 +8,9 @@ P P^T = I and random bases descent is SGD.
 import math
 from typing import List, NamedTuple, Sequence, Tuple, Union
 
+import numpy as np
+
+from random_bases import arguments
 from random_bases.analysis import gradient_correlation
 from random_bases.bases.basis import Basis
 from random_bases.sampling.seeds import Seed
@@ -43,11 +46,14 @@ def cosines(
       basis: as of `random_bases.bases.get`.
       draws: how often directions are drawn for each d.
       seed: of the directions.
+
+    Raises:
+      TypeError, ValueError: for an argument that is not allowed, naming it.
     """
-    if draws < 1:
-        raise ValueError(f"draws={draws} is not possible; allowed: at least 1.")
+    draws = arguments.integer("draws", draws, 1)
+    parameters = sum(int(np.prod(g.shape, dtype=np.int64)) for g in gradient)
     points = []
-    for d in dimensions:
+    for d in arguments.integers("dimensions", dimensions, 1, parameters):
         subspace = Subspace([g.shape for g in gradient], d, basis)
         found = [
             gradient_correlation.correlation(gradient, subspace, seed, draw).network for draw in range(draws)
@@ -60,13 +66,12 @@ def decades(largest: int, per_decade: int = 2, smallest: int = 10) -> List[int]:
     """Numbers of directions spread evenly in their logarithm, from `smallest` to `largest`, both included.
 
     Raises:
+      TypeError: for an argument that is no int.
       ValueError: unless 1 <= smallest < largest and `per_decade` is at least 1.
     """
-    if not 1 <= smallest < largest or per_decade < 1:
-        raise ValueError(
-            f"smallest={smallest}, largest={largest}, per_decade={per_decade} is not possible; allowed: "
-            "1 <= smallest < largest, per_decade at least 1."
-        )
+    smallest = arguments.integer("smallest", smallest, 1)
+    largest = arguments.integer("largest", largest, smallest + 1)
+    per_decade = arguments.integer("per_decade", per_decade, 1)
     steps = math.ceil(per_decade * math.log10(largest / smallest) - 1e-9)
     return sorted({*(round(smallest * 10 ** (i / per_decade)) for i in range(steps)), largest})
 
@@ -85,10 +90,10 @@ def learning_rate(sgd_rate: float, most: float, dimensions: int, parameters: int
       parameters: D.
 
     Raises:
+      TypeError: for an argument that is no number.
       ValueError: unless both rates are positive and 1 <= d <= D.
     """
-    if not (sgd_rate > 0 and most > 0):
-        raise ValueError(f"sgd_rate={sgd_rate}, most={most} is not possible; allowed: both positive.")
-    if not 1 <= dimensions <= parameters:
-        raise ValueError(f"dimensions={dimensions} is not possible; allowed: 1 to parameters={parameters}.")
+    sgd_rate, most = arguments.positive("sgd_rate", sgd_rate), arguments.positive("most", most)
+    parameters = arguments.integer("parameters", parameters, 1)
+    dimensions = arguments.integer("dimensions", dimensions, 1, parameters)
     return min(most, sgd_rate * parameters / dimensions)

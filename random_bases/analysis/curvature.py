@@ -18,6 +18,7 @@ from typing import List, Optional, Sequence, Set
 import numpy as np
 import tensorflow as tf
 
+from random_bases import arguments
 from random_bases.analysis import objective
 from random_bases.analysis.directions import draw
 from random_bases.analysis.objective import Loss, Objective, Tensors
@@ -125,17 +126,15 @@ def top_eigenvalues(
       float64 [count], descending.
 
     Raises:
-      ValueError: if `count` is not an int from 1 to the number of parameters - 1, or `tolerance` is not
-        positive.
+      TypeError, ValueError: for an argument that is not allowed, naming it.
       scipy.sparse.linalg.ArpackNoConvergence: if Lanczos does not converge.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and only needed here
 
     product = HessianVectorProduct(model, data, loss)
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count < product.size:
-        raise ValueError(f"count={count!r} is not possible; allowed: 1 to {product.size - 1}.")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance={tolerance} must be positive.")
+    count = arguments.integer("count", count, 1, product.size - 1)
+    seed = arguments.integer("seed", seed, 0, 2**32 - 1)
+    tolerance = arguments.positive("tolerance", tolerance)
     sizes = [int(np.prod(shape, dtype=np.int64)) for shape in product.objective.shapes]
     borders = np.cumsum(sizes)[:-1]
 
@@ -159,15 +158,17 @@ class Curvature(keras.callbacks.Callback):
     Args:
       data, loss: as of `random_bases.analysis.objective.Objective`.
       directions: the number of random directions, the same after every epoch.
-      seed: of them.
+      seed: of them, an int in [0, 2**64).
+
+    Raises:
+      TypeError, ValueError: for an argument that is not allowed, naming it.
     """
 
     def __init__(self, data, directions: int = 10, seed: int = 0, loss: Optional[Loss] = None):
         super().__init__()
-        if isinstance(directions, bool) or not isinstance(directions, int) or directions < 1:
-            raise ValueError(f"directions={directions!r} must be an int of at least 1.")
         self._arguments = data, loss
-        self._directions, self._seed = directions, seed
+        self._directions = arguments.integer("directions", directions, 1)
+        self._seed = arguments.integer("seed", seed, 0, 2**64 - 1)
 
     def on_train_begin(self, logs=None):
         del logs

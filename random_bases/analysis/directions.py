@@ -10,6 +10,7 @@ from typing import List, Sequence
 import numpy as np
 import tensorflow as tf
 
+from random_bases import arguments
 from random_bases.analysis.objective import Tensors, trainable
 from random_bases.keras_api import keras
 from random_bases.models import backend
@@ -54,7 +55,7 @@ def draw(
 
     Args:
       model: a built Keras model.
-      count: at least 1.
+      count: at least 1, at most the number of parameters.
       seed: an int in [0, 2**64).
       basis: a name in `random_bases.bases.names()`; directions have unit length in expectation.
       filter_normalize: whether they are passed through `filter_normalized`.
@@ -63,6 +64,8 @@ def draw(
       TypeError, ValueError: for an argument that is not allowed, naming it.
     """
     variables = trainable(model)
+    parameters = sum(int(np.prod(variable.shape, dtype=np.int64)) for variable in variables)
+    count = arguments.integer("count", count, 1, parameters)
     subspace = Subspace([variable.shape for variable in variables], count, basis)
     directions = [subspace.expand(row, seed) for row in np.eye(count, dtype=np.float32)]
     if not filter_normalize:

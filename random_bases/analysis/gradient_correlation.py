@@ -22,6 +22,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 import numpy as np
 import tensorflow as tf
 
+from random_bases import arguments
 from random_bases.analysis.objective import Loss, Objective, inner
 from random_bases.bases import DenseBasis, FastfoodBasis, HadamardBasis, OrthogonalBasis
 from random_bases.bases.basis import Basis
@@ -50,9 +51,12 @@ def expected_cosine(size: int, dimensions: int, orthonormal: bool) -> float:
       size: n.
       dimensions: d, 1 <= d <= n.
       orthonormal: which of the two.
+
+    Raises:
+      TypeError, ValueError: for an argument that is not allowed, naming it.
     """
-    if not 1 <= dimensions <= size:
-        raise ValueError(f"dimensions={dimensions} is not possible; allowed: 1 to size={size}.")
+    size = arguments.integer("size", size, 1)
+    dimensions = arguments.integer("dimensions", dimensions, 1, size)
     return math.sqrt(dimensions / (size if orthonormal else size + dimensions))
 
 
@@ -144,8 +148,13 @@ def measure(
       model, data, loss: as of `random_bases.analysis.objective.Objective`.
       dimensions, basis, compartments, allocation, seed: as of `random_bases.RandomBasesDescent`.
       draw: the number of the redraw.
+
+    Raises:
+      TypeError, ValueError: for an argument that is not allowed, naming it.
     """
     objective = Objective(model, data, loss)
+    dimensions = arguments.integer("dimensions", dimensions, 1)
+    draw = arguments.integer("draw", draw, 0, 2**31 - 1)
     subspace = Subspace(objective.shapes, dimensions, basis, compartments, allocation, objective.paths)
     layers = layer_names(objective.paths)
     gradient = objective.gradient()
@@ -167,6 +176,7 @@ class GradientCorrelation(keras.callbacks.Callback):
       layers: whether layers are recorded.
 
     Raises:
+      TypeError, ValueError: for `dimensions` that is no int of at least 1, or a `seed` that is not allowed.
       ValueError: when training begins, if `dimensions` is None and the model's optimizer is another, or
         if the basis has no theory (see `expected_parts`).
 
@@ -187,8 +197,10 @@ class GradientCorrelation(keras.callbacks.Callback):
     ):
         super().__init__()
         self._data, self._loss, self._by_layer = data, loss, layers
-        self._own = None if dimensions is None else (dimensions, basis, compartments, allocation)
-        self._seed = seed
+        self._own = None
+        if dimensions is not None:
+            self._own = arguments.integer("dimensions", dimensions, 1), basis, compartments, allocation
+        self._seed = arguments.integer("seed", seed, 0, 2**64 - 1)
 
     def on_train_begin(self, logs=None):
         del logs

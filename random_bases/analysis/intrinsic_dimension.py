@@ -9,6 +9,8 @@ whoever searches gives a function that evaluates a d.
 import math
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from random_bases import arguments
+
 
 class Evaluation(NamedTuple):
     """One training in a subspace: d, the seed and the accuracy reached."""
@@ -87,11 +89,12 @@ def search(
       resolution: more than 0.
 
     Raises:
-      ValueError: for an argument that is not allowed, or an accuracy that is not finite.
+      TypeError, ValueError: for an argument that is not allowed, naming it.
+      ValueError: for an accuracy that is not finite.
     """
     check_search(start, largest, seeds, growth, resolution)
-    if not math.isfinite(threshold):
-        raise ValueError(f"threshold={threshold} is not possible; it must be finite.")
+    threshold = arguments.number("threshold", threshold)
+    start, seeds, largest = [int(d) for d in start], [int(seed) for seed in seeds], int(largest)
     evaluations: List[Evaluation] = []
     means: Dict[int, float] = {}
     waiting = sorted(set(start))
@@ -117,14 +120,14 @@ def check_search(
     start: Sequence[int], largest: int, seeds: Sequence[int], growth: float, resolution: float
 ) -> None:
     """Raises what `search` raises for these arguments: before a threshold is paid for."""
-    if not start or not all(_is_int(d) and 1 <= d <= largest for d in start):
-        raise ValueError(f"start={start!r} is not possible; allowed: ints from 1 to largest={largest}.")
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds={seeds!r} is not possible; allowed: at least one, all different.")
-    if not (growth > 1 and math.isfinite(growth)):
+    largest = arguments.integer("largest", largest, 1)
+    arguments.integers("start", start, 1, largest)
+    seeds = arguments.integers("seeds", seeds, 0)
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds={seeds!r} is not possible; allowed: all different.")
+    if not arguments.number("growth", growth) > 1:
         raise ValueError(f"growth={growth} is not possible; allowed: more than 1.")
-    if not (resolution > 0 and math.isfinite(resolution)):
-        raise ValueError(f"resolution={resolution} is not possible; allowed: more than 0.")
+    arguments.positive("resolution", resolution)
 
 
 def _next(
@@ -138,7 +141,3 @@ def _next(
     if reached - below <= max(1, resolution * below):
         return None
     return min(reached - 1, max(below + 1, round(math.sqrt(below * reached))))
-
-
-def _is_int(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -4,7 +4,7 @@ Directions come from `random_bases.analysis.directions.draw`, or are any others:
 difference of two models. The model's own weights are read and never written.
 """
 
-from typing import Optional, Sequence
+from typing import List, Optional, Sequence
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def line(
     Raises:
       ValueError: for a direction of other shapes, or alphas that are not a list of finite numbers.
     """
-    _check("alphas", alphas)
+    alphas = _finite("alphas", alphas)
     objective = Objective(model, data, loss)
     direction = objective.checked("direction", direction)
     return np.array([objective.value(objective.moved(direction, alpha)) for alpha in alphas])
@@ -50,8 +50,7 @@ def plane(
       ValueError: if there are not two directions, or one has other shapes; if alphas or betas are not a
         list of finite numbers.
     """
-    _check("alphas", alphas)
-    _check("betas", betas)
+    alphas, betas = _finite("alphas", alphas), _finite("betas", betas)
     if len(directions) != 2:
         raise ValueError(f"directions has {len(directions)} entries; allowed: 2.")
     objective = Objective(model, data, loss)
@@ -63,7 +62,8 @@ def plane(
     return np.array([[at(alpha, beta) for beta in betas] for alpha in alphas])
 
 
-def _check(name: str, places: Sequence[float]) -> None:
-    found = np.asarray(places, np.float64)
-    if found.ndim != 1 or not found.size or not np.isfinite(found).all():
+def _finite(name: str, places: Sequence[float]) -> List[float]:
+    found = np.asarray(places)
+    if found.ndim != 1 or not found.size or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
         raise ValueError(f"{name}={places!r} must be a list of finite numbers, at least one.")
+    return [float(place) for place in found]

@@ -4,11 +4,12 @@ What the analyses differentiate and walk along. The model's own weights are read
 """
 
 import functools
+from collections import abc
 from typing import Callable, Iterable, List, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
-from random_bases.keras_api import keras
+from random_bases.keras_api import keras, mean_loss
 from random_bases.models import backend
 from random_bases.optimizers.rule import densify
 
@@ -59,7 +60,7 @@ class Objective:
         """The loss of one batch at `weights`, a float32 scalar; to be traced."""
         with backend.Substitution(self.variables, list(weights)) as substitution:
             predictions, added = substitution.call(self.model, x)
-        losses = [tf.reduce_mean(self.loss(y, predictions)), *added]
+        losses = [mean_loss(self.loss, y, predictions), *added]
         return tf.add_n([tf.cast(each, tf.float32) for each in losses])
 
     def trace_gradient(self, weights: Sequence[tf.Tensor], x, y) -> Tensors:
@@ -100,8 +101,11 @@ class Objective:
         """`tensors`, one of each weight's shape, as float32.
 
         Raises:
+          TypeError: if it is no list or tuple.
           ValueError: if their number or shapes are others.
         """
+        if not isinstance(tensors, (list, tuple)):
+            raise TypeError(f"{name}={tensors!r} must be a list of tensors of the weights' shapes.")
         tensors = [tf.cast(tensor, tf.float32) for tensor in tensors]
         if [tuple(tensor.shape) for tensor in tensors] != self.shapes:
             found = [tuple(tensor.shape) for tensor in tensors]
@@ -130,6 +134,8 @@ def trainable(model: keras.Model) -> List:
 
 def batches(data) -> Iterable[Tuple]:
     """`data`, a pair (x, y) or an iterable of pairs, as tensors."""
+    if not isinstance(data, abc.Iterable):
+        raise TypeError(f"data={data!r} must be a pair (x, y), or an iterable of such pairs.")
     for pair in [data] if isinstance(data, tuple) else data:
         if not (isinstance(pair, tuple) and len(pair) == 2):
             raise ValueError(f"data must be a pair (x, y), or give such pairs, not {type(pair).__name__}.")

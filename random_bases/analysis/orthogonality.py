@@ -12,7 +12,7 @@ from typing import Union
 
 import numpy as np
 
-from random_bases import bases
+from random_bases import arguments, bases
 from random_bases.bases.basis import Basis
 from random_bases.sampling.seeds import Seed
 
@@ -37,8 +37,8 @@ def cosines(basis: Union[str, Basis], size: int, dimensions: int, seed: Seed = 0
       TypeError, ValueError: for an argument that is not allowed, naming it.
       ZeroDivisionError: if a direction has length 0, as sparse ones of few elements may.
     """
-    if isinstance(dimensions, int) and dimensions < 2:
-        raise ValueError(f"dimensions={dimensions} is not possible; allowed: at least 2, to have a pair.")
+    size = arguments.integer("size", size, 2)
+    dimensions = arguments.integer("dimensions", dimensions, 2, size)  # one has no pair
     rows = directions(bases.get(basis, size=size, dimensions=dimensions), seed).astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not lengths.all():
@@ -48,5 +48,9 @@ def cosines(basis: Union[str, Basis], size: int, dimensions: int, seed: Seed = 0
 
 
 def expected_deviation(size: int) -> float:
-    """The standard deviation of the cosine of two directions with independent entries: 1 / sqrt(n)."""
-    return 1 / math.sqrt(size)
+    """The standard deviation of the cosine of two directions with independent entries: 1 / sqrt(n).
+
+    Raises:
+      TypeError, ValueError: if `size` is not an int of at least 1.
+    """
+    return 1 / math.sqrt(arguments.integer("size", size, 1))

@@ -10,7 +10,8 @@ from typing import Callable, Iterable, Union
 import numpy as np
 import tensorflow as tf
 
-from random_bases.keras_api import keras
+from random_bases import arguments
+from random_bases.keras_api import keras, mean_loss
 from random_bases.models import SubspaceModel
 
 METHODS = ("BFGS", "L-BFGS-B")
@@ -49,8 +50,7 @@ def minimize(
         raise TypeError(f"model={model!r} must be a SubspaceModel.")
     if method not in METHODS:
         raise ValueError(f"method={method!r} is unknown; allowed: {METHODS}.")
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"iterations={iterations!r} must be an int of at least 1.")
+    iterations = arguments.integer("iterations", iterations, 1)
     evaluate = _objective(model, batches, keras.losses.get(loss), training)
     initial = model.coordinates.numpy().astype(np.float64)
     if not np.isfinite(evaluate(initial)[0]):
@@ -66,7 +66,7 @@ def _objective(model: SubspaceModel, batches: Iterable, loss: Callable, training
     @tf.function(autograph=False)
     def on_batch(inputs, targets):
         with tf.GradientTape() as tape:
-            value = tf.reduce_mean(tf.cast(loss(targets, model(inputs, training=training)), tf.float32))
+            value = mean_loss(loss, targets, model(inputs, training=training))
             if model.losses:
                 value += tf.add_n([tf.cast(each, tf.float32) for each in model.losses])
         return value, tape.gradient(value, model.trainable_variables)[0]

@@ -5,6 +5,8 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 
+from random_bases import arguments
+
 
 class Batches(NamedTuple):
     """An endless stream of batches.
@@ -22,14 +24,17 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
     """The batches of data in any form. A dataset begins where it begins, arrays at any batch.
 
     Args:
-      x: a `tf.data.Dataset` of batches, which is repeated; or a (structure of) arrays of N examples.
+      x: a `tf.data.Dataset` of batches, which is repeated; or arrays of N examples: one, or a list, tuple or
+        dict of them. Lists of numbers are arrays. As in Keras, batches of a list of arrays are tuples.
       y, sample_weight: arrays, or None.
       batch_size: of arrays; None: 32. An incomplete last batch of an epoch is dropped.
       shuffle: whether each epoch shows arrays in an order of its own, a function of (seed, epoch).
       seed: an int in [0, 2**64).
 
     Raises:
-      ValueError: for arrays of different lengths, too short for a batch, or y beside a dataset.
+      TypeError: for a `batch_size` that is no int.
+      ValueError: for what is no array, arrays of different lengths, too short for a batch, or y beside a
+        dataset.
     """
     if isinstance(x, tf.data.Dataset):
         if y is not None or sample_weight is not None or batch_size is not None:
@@ -39,15 +44,13 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
             raise ValueError("x is an empty dataset.")
         dataset = x.map(_as_tuple).repeat()
         return Batches(lambda start: dataset, number if number > 0 else None)
-    arrays = tuple(part for part in (x, y, sample_weight) if part is not None)
     if sample_weight is not None and y is None:
         raise ValueError("sample_weight is given without y.")
     with tf.device("CPU:0"):  # where tf.data runs, even if there is a GPU
-        arrays = tf.nest.map_structure(tf.convert_to_tensor, arrays)
+        named = (("x", x), ("y", y), ("sample_weight", sample_weight))
+        arrays = tuple(_tensors(name, part) for name, part in named if part is not None)
     lengths = {tensor.shape[0] for tensor in tf.nest.flatten(arrays)}
-    batch_size = 32 if batch_size is None else batch_size
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} must be an int of at least 1.")
+    batch_size = 32 if batch_size is None else arguments.integer("batch_size", batch_size, 1)
     if len(lengths) != 1 or min(lengths) < batch_size:
         raise ValueError(
             f"x, y and sample_weight have lengths {sorted(lengths)}; allowed: one length, of at least "
@@ -73,6 +76,30 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
         return dataset.prefetch(2)
 
     return Batches(dataset_from, per_epoch)
+
+
+def _tensors(name: str, arrays: Any) -> Any:
+    """Arrays as tensors. Lists of them become tuples: tf.data would stack a list."""
+    if isinstance(arrays, (dict, list, tuple)) and not arrays:
+        raise ValueError(f"{name}={arrays!r} is empty.")
+    if isinstance(arrays, dict):
+        return {key: _tensors(f"{name}[{key!r}]", each) for key, each in arrays.items()}
+    if isinstance(arrays, (list, tuple)) and not _is_of_scalars(arrays):
+        return tuple(_tensors(f"{name}[{i}]", each) for i, each in enumerate(arrays))
+    try:
+        tensor = tf.convert_to_tensor(arrays)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is no array: {error}") from error
+    if tensor.shape.rank == 0:
+        raise ValueError(f"{name}={arrays!r} is a scalar; allowed: arrays of examples.")
+    return tensor
+
+
+def _is_of_scalars(values: Any) -> bool:
+    """Whether lists are one array, written out, as their first number tells."""
+    while isinstance(values, (list, tuple)) and len(values):
+        values = values[0]
+    return np.isscalar(values)
 
 
 def _as_tuple(*batch) -> Tuple[Any, ...]:

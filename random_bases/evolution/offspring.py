@@ -4,16 +4,18 @@ Two ways, chosen by memory: many offspring at a time, each with weights of its o
 in the model's own weights.
 """
 
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 
+from random_bases import keras_api
 from random_bases.bases.basis import compiled
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.keras_api import keras
 from random_bases.models import backend
 
 Tensor = tf.Tensor
+Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
 
 
 class Population(NamedTuple):
@@ -84,8 +86,9 @@ class Together:
         def some(first, count):
             batch = shared if shared is not None else _stacked(iterator, count)
             weights = self._weights(first, tf.zeros([count]), update)
-            losses, outputs = self._evaluate(weights, batch)
-            backend.update_metrics(self._population.model, *_of_all(batch, outputs, count, signs, shared))
+            losses, outputs, masks = self._evaluate(weights, batch)
+            all_ = _of_all(batch, outputs, masks, count, signs, shared)
+            backend.update_metrics(self._population.model, *all_)
             return tf.reshape(losses, [count, signs])
 
         def write(i, array):
@@ -109,8 +112,8 @@ class Together:
             for variable, phi in zip(population.variables, perturbations)
         ]
 
-    def _trace(self, weights: List[Tensor], batch: Any) -> Tuple[Tensor, Any]:
-        """Losses [rows] and outputs [rows, ...] of offspring of these weights [rows, *shape]."""
+    def _trace(self, weights: List[Tensor], batch: Any) -> Tuple[Tensor, Any, Masks]:
+        """Losses [rows], outputs and their masks [rows, ...] of offspring of these weights [rows, *shape]."""
         population, rows = self._population, weights[0].shape[0]
         if population.shared:
             of_row = lambda row: batch  # noqa: E731
@@ -124,17 +127,18 @@ class Together:
                 outputs, added = substitution.call(
                     population.model, of_row(row)[0], training=population.training
                 )
-            return outputs, _sum(added)
+            return outputs, keras_api.masks_of(outputs), _sum(added)
 
         rows_and_weights = tf.range(rows), weights
-        outputs, added = _map(forward, rows_and_weights)
+        outputs, masks, added = _map(forward, rows_and_weights)
 
         def loss(row):
-            row_outputs = tf.nest.map_structure(lambda tensor: tf.gather(tensor, row), outputs)
-            return backend.compiled_loss(population.model, of_row(row), row_outputs) + tf.gather(added, row)
+            of_this = tf.nest.map_structure(lambda tensor: tf.gather(tensor, row), (outputs, masks))
+            masked = keras_api.with_masks(*of_this)
+            return backend.compiled_loss(population.model, of_row(row), masked) + tf.gather(added, row)
 
         losses = tf.map_fn(loss, tf.range(rows), fn_output_signature=tf.float32, parallel_iterations=1)
-        return losses, outputs
+        return losses, outputs, masks
 
 
 class InPlace:
@@ -169,8 +173,8 @@ class InPlace:
             batch = next(iterator) if shared is None else shared
 
             def loss():
-                value, outputs = self._evaluate(batch)
-                backend.update_metrics(self._population.model, batch, outputs)
+                value, outputs, masks = self._evaluate(batch)
+                backend.update_metrics(self._population.model, batch, keras_api.with_masks(outputs, masks))
                 return value
 
             return i + 1, array.write(i, tf.stack(self._around(i, update, loss)))
@@ -232,10 +236,11 @@ class InPlace:
         for variable, phi in zip(self._population.variables, perturbations):
             variable.assign_add(tf.cast(coefficient * phi[0], variable.dtype))
 
-    def _trace(self, batch: Any) -> Tuple[Tensor, Any]:
+    def _trace(self, batch: Any) -> Tuple[Tensor, Any, Masks]:
         model = self._population.model
         outputs = model(batch[0], training=self._population.training)
-        return backend.compiled_loss(model, batch, outputs) + _sum(model.losses), outputs
+        loss = backend.compiled_loss(model, batch, outputs) + _sum(model.losses)
+        return loss, outputs, keras_api.masks_of(outputs)
 
 
 def _map(function: Callable, rows: Any) -> Any:
@@ -275,8 +280,8 @@ def _stacked(iterator: tf.data.Iterator, count: int) -> Any:
     )
 
 
-def _of_all(batch: Any, outputs: Any, count: int, signs: int, shared: Any) -> Tuple[Any, Any]:
-    """Batch and outputs of all rows as one large batch."""
+def _of_all(batch: Any, outputs: Any, masks: Masks, count: int, signs: int, shared: Any) -> Tuple[Any, Any]:
+    """Batch and masked outputs of all rows as one large batch."""
     rows = count * signs
 
     def of_rows(tensor):
@@ -286,7 +291,8 @@ def _of_all(batch: Any, outputs: Any, count: int, signs: int, shared: Any) -> Tu
             tensor = tf.repeat(tensor, signs, axis=0)
         return _merged(tensor)
 
-    return (None, *tf.nest.map_structure(of_rows, tuple(batch[1:]))), tf.nest.map_structure(_merged, outputs)
+    masked = keras_api.with_masks(*tf.nest.map_structure(_merged, (outputs, masks)))
+    return (None, *tf.nest.map_structure(of_rows, tuple(batch[1:]))), masked
 
 
 def _merged(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Union
 import numpy as np
 import tensorflow as tf
 
-from random_bases import keras_api, strategies
+from random_bases import arguments, keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Compartments
 from random_bases.evolution import shaping
@@ -21,7 +21,6 @@ from random_bases.evolution.offspring import InPlace, Population, Together
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.keras_api import keras
 from random_bases.models import backend
-from random_bases.sampling.seeds import as_seed
 from random_bases.sampling.target import is_of_ipus
 
 MINIBATCHES = ("independent", "shared")
@@ -108,20 +107,20 @@ class NaturalEvolutionStrategies:
         seed: int = 0,
     ):
         _check_model(model)
-        _check_population(population, antithetic)
-        _check_positive("sigma", sigma)
+        for name, value in (("antithetic", antithetic), ("training", training), ("jit_compile", jit_compile)):
+            _check_bool(name, value)
+        population = arguments.integer("population", population, 2)
+        if antithetic and population % 2:
+            raise ValueError(
+                f"population={population} must be even with antithetic=True: both halves of pairs count."
+            )
+        sigma = arguments.positive("sigma", sigma)
         _check_choice("minibatch", minibatch, MINIBATCHES)
         _check_choice("update_scale", update_scale, UPDATE_SCALES)
-        for name, value in (("antithetic", antithetic), ("training", training), ("jit_compile", jit_compile)):
-            if not isinstance(value, bool):
-                raise TypeError(f"{name}={value!r} must be True or False.")
-        if isinstance(memory_budget, bool) or not isinstance(memory_budget, int) or memory_budget < 0:
-            raise ValueError(f"memory_budget={memory_budget!r} must be an int of at least 0 (bytes).")
+        memory_budget = arguments.integer("memory_budget", memory_budget, 0)
         if objective is not None and not callable(objective):
             raise TypeError(f"objective={objective!r} must be a function, or None for the compiled loss.")
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"seed={seed!r} must be an int.")
-        as_seed(seed)
+        seed = arguments.integer("seed", seed, 0, 2**64 - 1)
         self.model = model
         self.optimizer = _resolve_optimizer(learning_rate, optimizer)
         self._shaping = shaping.get(fitness)
@@ -141,7 +140,7 @@ class NaturalEvolutionStrategies:
         if update_scale == "paper":
             self._scale /= math.sqrt(perturbations.size)
         self._population = Population(
-            model, perturbations, float(sigma), antithetic, minibatch == "shared", training, jit_compile
+            model, perturbations, sigma, antithetic, minibatch == "shared", training, jit_compile
         )
         keras_api.build_optimizer(self.optimizer, variables)
         backend.attach_optimizer(model, self.optimizer)
@@ -171,7 +170,7 @@ class NaturalEvolutionStrategies:
         shuffle: bool = True,
         sample_weight=None,
         initial_epoch: int = 0,
-        steps_per_epoch: Optional[float] = None,
+        steps_per_epoch: Optional[Union[float, Fraction]] = None,
         validation_steps: Optional[int] = None,
         validation_batch_size: Optional[int] = None,
         validation_freq: int = 1,
@@ -185,22 +184,26 @@ class NaturalEvolutionStrategies:
         batch `optimizer.iterations * batches_per_update`.
 
         Args:
-          x: arrays, or a `tf.data.Dataset` of (x, y) or (x, y, sample_weight), which is repeated. Unless
-            `minibatch="shared"`, its batches must all have one static shape where offspring are evaluated
-            together. None: no data, with an `objective` only.
+          x: arrays (one, or a list, tuple or dict of them), or a `tf.data.Dataset` of (x, y) or
+            (x, y, sample_weight), which is repeated. Unless `minibatch="shared"`, its batches must all have
+            one static shape where offspring are evaluated together. None: no data, with an `objective` only.
           y, sample_weight, batch_size, shuffle: of arrays.
           epochs, verbose, callbacks, initial_epoch: as in `keras.Model.fit`.
-          steps_per_epoch: updates in an epoch; may be a fraction, such as 6.25, as long as it is at least 1:
-            epoch e then ends after floor(e * steps_per_epoch) updates. None: the data's batches divided by
-            those of an update, so that an epoch is an epoch of images.
+          steps_per_epoch: updates in an epoch; may be a fraction, such as 6.25 or `Fraction(19, 3)`,
+            as long as it is at least 1: epoch e then ends after floor(e * steps_per_epoch) updates. None: the
+            data's batches divided by those of an update, so that an epoch is an epoch of images.
           validation_data, validation_steps, validation_batch_size, validation_freq: as in `keras.Model.fit`.
 
         Returns:
           The history.
 
         Raises:
-          ValueError: for what is not allowed, naming it.
+          TypeError, ValueError: for what is not allowed, naming it.
         """
+        epochs = arguments.integer("epochs", epochs, 0)
+        initial_epoch = arguments.integer("initial_epoch", initial_epoch, 0)
+        validation_freq = arguments.integer("validation_freq", validation_freq, 1)
+        _check_bool("shuffle", shuffle)
         if x is None and self._objective is None:
             raise ValueError("x=None is allowed with an objective only.")
         if self._objective is None and not backend.is_compiled(self.model):
@@ -263,11 +266,16 @@ class NaturalEvolutionStrategies:
                 break
         return dict(logs)
 
-    def _updates_per_epoch(self, steps_per_epoch: Optional[float], batches: Optional[int]) -> Fraction:
+    def _updates_per_epoch(
+        self, steps_per_epoch: Optional[Union[float, Fraction]], batches: Optional[int]
+    ) -> Fraction:
         if steps_per_epoch is not None:
-            if isinstance(steps_per_epoch, bool) or not 1 <= steps_per_epoch < math.inf:
+            updates = steps_per_epoch
+            if not isinstance(updates, Fraction):
+                updates = Fraction(arguments.number("steps_per_epoch", updates))
+            if updates < 1:
                 raise ValueError(f"steps_per_epoch={steps_per_epoch!r} must be a number of at least 1.")
-            return Fraction(steps_per_epoch)
+            return updates
         if batches is None:
             raise ValueError("steps_per_epoch=None needs data of a known number of batches; give it.")
         if batches < self.batches_per_update:
@@ -368,8 +376,8 @@ def _resolve_optimizer(learning_rate, optimizer):
             f"learning_rate={learning_rate!r}, optimizer={optimizer!r}: exactly one of them must be given."
         )
     if optimizer is None:
-        if isinstance(learning_rate, (int, float)):
-            _check_positive("learning_rate", learning_rate)
+        if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            learning_rate = arguments.positive("learning_rate", learning_rate)
         return keras.optimizers.SGD(learning_rate)
     optimizer = keras.optimizers.get(optimizer)
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
@@ -397,20 +405,9 @@ def _check_model(model) -> None:
         raise ValueError(f"model={model.name!r} is on {replicas} replicas; allowed: 1.")
 
 
-def _check_population(population: int, antithetic: bool) -> None:
-    if isinstance(population, bool) or not isinstance(population, int) or population < 2:
-        raise ValueError(f"population={population!r} must be an int of at least 2.")
-    if antithetic and population % 2:
-        raise ValueError(
-            f"population={population} must be even with antithetic=True: both halves of pairs count."
-        )
-
-
-def _check_positive(name: str, value) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}={value!r} must be a number.")
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name}={value!r} must be positive and finite.")
+def _check_bool(name: str, value) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r} must be True or False.")
 
 
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

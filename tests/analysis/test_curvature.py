@@ -144,11 +144,15 @@ def test_what_is_refused():
         curvature.along(model, [[np.zeros([6, 1])]], quadratic.DATA, quadratic.loss)
     with pytest.raises(ValueError, match=r"direction has shapes \[\(6,\)\]"):
         curvature.HessianVectorProduct(model, quadratic.DATA, quadratic.loss)([np.ones(6)])
-    with pytest.raises(ValueError, match="count=6 is not possible; allowed: 1 to 5"):
+    with pytest.raises(ValueError, match="count=6 must be an int from 1 to 5"):
         curvature.top_eigenvalues(model, quadratic.DATA, 6, quadratic.loss)
-    with pytest.raises(ValueError, match="count=2.5 is not possible"):
+    with pytest.raises(TypeError, match="count=2.5 must be an int"):
         curvature.top_eigenvalues(model, quadratic.DATA, 2.5, quadratic.loss)
     with pytest.raises(ValueError, match="tolerance=0 must be positive"):
         curvature.top_eigenvalues(model, quadratic.DATA, 2, quadratic.loss, tolerance=0)
+    with pytest.raises(TypeError, match="seed=True must be an int"):
+        curvature.top_eigenvalues(model, quadratic.DATA, 2, quadratic.loss, seed=True)
     with pytest.raises(ValueError, match="directions=0"):
         curvature.Curvature(quadratic.DATA, directions=0)
+    with pytest.raises(TypeError, match="seed=None must be an int"):
+        curvature.Curvature(quadratic.DATA, seed=None)

@@ -41,6 +41,15 @@ def test_hadamard_directions_are_orthonormal():
     tf.nest.map_structure(np.testing.assert_array_equal, drawn, again)
 
 
+def test_a_count_may_be_numpys():
+    model, _ = networks.build("sequential")
+    assert len(directions.draw(model, np.int64(2), seed=np.int64(1))) == 2
+    with pytest.raises(TypeError, match="count=True must be an int"):
+        directions.draw(model, True)
+    with pytest.raises(ValueError, match="count=0 must be an int from 1 to"):
+        directions.draw(model, 0)
+
+
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match="direction has shapes"):
         directions.filter_normalized([np.ones([2, 2])], [np.ones([2, 3])])

@@ -157,8 +157,10 @@ def test_callback_refuses_another_optimizer():
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="dimensions=11 is not possible; allowed: 1 to size=10"):
-        gradient_correlation.expected_cosine(10, 11, True)
+    with pytest.raises(ValueError, match="dimensions=.*11.* must be an int from 1 to 10"):
+        gradient_correlation.expected_cosine(np.int64(10), np.int32(11), True)
+    with pytest.raises(TypeError, match="dimensions='a' must be an int"):
+        GradientCorrelation(None, dimensions="a")
     with pytest.raises(ValueError, match="gradient is zero"):
         correlation([tf.zeros(s) for s in SHAPES], Subspace(SHAPES, 3), 0)
     with pytest.raises(ValueError, match="gradient has shapes"):

@@ -3,6 +3,7 @@
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,12 +111,12 @@ def test_a_threshold_that_one_direction_reaches():
     [
         ({"threshold": math.nan}, "threshold=nan"),
         ({"start": []}, r"start=\[\]"),
-        ({"start": [0]}, r"start=\[0\].*from 1 to largest=100"),
-        ({"start": [50, 101]}, "start=.*101"),
-        ({"start": [1.5]}, "start=.*ints"),
+        ({"start": [np.int64(0)]}, r"start\[0\]=.*0.* must be an int from 1 to 100"),
+        ({"start": [50, 101]}, r"start\[1\]=101"),
         ({"seeds": []}, r"seeds=\[\]"),
         ({"seeds": [1, 1]}, r"seeds=\[1, 1\].*different"),
         ({"growth": 1.0}, "growth=1.0"),
+        ({"growth": math.inf}, "growth=inf"),
         ({"resolution": 0.0}, "resolution=0.0"),
         ({"evaluate": lambda d, seed: math.nan}, r"evaluate\(10, 0\) gave nan"),
     ],
@@ -125,3 +126,20 @@ def test_what_is_refused(changes, message):
     arguments = {"evaluate": step_at(20), "threshold": 0.5, "start": [10], "largest": 100, **changes}
     with pytest.raises(ValueError, match=message):
         intrinsic_dimension.search(**arguments)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"threshold": "a"}, {"start": [1.5]}, {"start": None}, {"largest": "a"}, {"growth": True}],
+    ids=",".join,
+)
+def test_types_that_are_refused(changes):
+    arguments = {"evaluate": step_at(20), "threshold": 0.5, "start": [10], "largest": 100, **changes}
+    with pytest.raises(TypeError, match=f"{next(iter(changes))}.*=.* must be"):
+        intrinsic_dimension.search(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers():
+    plain = intrinsic_dimension.search(step_at(20), 0.5, [10], 100, [0, 1], 2.0, 0.5)
+    numpys = np.float32(0.5), np.array([10]), np.int64(100), np.arange(2), np.float32(2.0), np.float32(0.5)
+    assert intrinsic_dimension.search(step_at(20), *numpys) == plain

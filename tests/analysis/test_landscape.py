@@ -61,6 +61,9 @@ def test_what_is_refused():
         landscape.plane(model, [[np.ones([6, 1])]], [0.0], [0.0], quadratic.DATA, quadratic.loss)
     with pytest.raises(ValueError, match=r"alphas=\[\] must be a list of finite numbers"):
         landscape.line(model, [np.ones([6, 1])], [], quadratic.DATA, quadratic.loss)
+    for wrong in ("a", None, [True], ["a"]):
+        with pytest.raises(ValueError, match="alphas=.* must be a list of finite numbers"):
+            landscape.line(model, [np.ones([6, 1])], wrong, quadratic.DATA, quadratic.loss)
     with pytest.raises(ValueError, match=r"betas=\[nan\]"):
         landscape.plane(model, [[np.ones([6, 1])]] * 2, [0.0], [np.nan], quadratic.DATA, quadratic.loss)
     with pytest.raises(ValueError, match="direction has shapes"):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from random_bases.analysis.objective import Objective
-from random_bases.keras_api import compile_model, keras
+from random_bases.keras_api import compile_model, keras, set_random_seed
 from tests import networks
 from tests.analysis import quadratic
 
@@ -16,6 +16,37 @@ def test_value_is_what_evaluate_reports(name):
     expected = model.evaluate(x, y, batch_size=networks.BATCH, verbose=0)
     objective = Objective(model, (x, y))
     np.testing.assert_allclose(objective.value(objective.weights()), expected, rtol=1e-5)
+
+
+def masked(loss):
+    """(model, tokens, labels): padding is masked, in another share of each row."""
+    set_random_seed(0)
+    layers = [
+        keras.Input((7,)),
+        keras.layers.Embedding(5, 4, mask_zero=True),
+        keras.layers.Dense(3, "softmax"),
+    ]
+    model = keras.Sequential(layers)
+    compile_model(model, jit_compile=False, optimizer="sgd", loss=loss)
+    rng = np.random.RandomState(0)
+    tokens = rng.randint(1, 5, (6, 7)) * (np.arange(7) < np.arange(1, 7)[:, np.newaxis])
+    return model, tokens, rng.randint(0, 3, (6, 7))
+
+
+CROSSENTROPY = "sparse_categorical_crossentropy"
+
+
+@pytest.mark.parametrize(
+    "loss", [CROSSENTROPY, keras.losses.SparseCategoricalCrossentropy()], ids=["name", "loss"]
+)
+def test_padding_counts_as_little_as_for_evaluate(loss):
+    model, x, y = masked(loss)
+    objective = Objective(model, (x, y))
+    expected = model.evaluate(x, y, verbose=0)
+    np.testing.assert_allclose(objective.value(objective.weights()), expected, rtol=1e-5)
+    others = np.where(x == 0, (y + 1) % 3, y)  # where the padding is
+    for a, b in zip(objective.gradient(), Objective(model, (x, others)).gradient()):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_gradient_of_a_quadratic():
@@ -55,6 +86,10 @@ def test_what_is_refused():
         Objective(model, (x, y), ["mse", "mse"])
     with pytest.raises(ValueError, match="no trainable weights"):
         Objective(keras.Sequential([keras.layers.Dense(1)]), (x, y), "mse")
+    with pytest.raises(TypeError, match="data=None must be"):
+        Objective(model, None, "mse").gradient()
+    with pytest.raises(TypeError, match="direction=None must be"):
+        Objective(model, (x, y), "mse").checked("direction", None)
     with pytest.raises(ValueError, match="data has no examples"):
         Objective(model, [], "mse").gradient()
     with pytest.raises(ValueError, match="pair"):

@@ -35,7 +35,9 @@ def test_orthonormal_bases_have_cosine_0(basis):
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="dimensions=1 is not possible"):
-        orthogonality.cosines("normal", 10, 1)
+    with pytest.raises(ValueError, match="dimensions=.*1.* must be an int from 2 to 10"):
+        orthogonality.cosines("normal", np.int64(10), np.int64(1))
+    with pytest.raises(TypeError, match="size=2.0 must be an int"):
+        orthogonality.expected_deviation(2.0)
     with pytest.raises(ZeroDivisionError, match="length 0 at size=2"):
         orthogonality.cosines(SparseBasis(2, 2, density=1e-3), 2, 2)

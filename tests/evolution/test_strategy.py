@@ -201,6 +201,47 @@ def test_the_loss_is_that_of_the_offspring():
     assert history["loss"][0] == pytest.approx(np.mean(losses), rel=1e-4)
 
 
+def masked(recurrent):
+    """(model, tokens, labels, weights) in which padding is masked; all batches of 8 have the same lengths."""
+    keras_api.set_random_seed(0)
+    layers = [keras.Input((7,)), keras.layers.Embedding(5, 4, mask_zero=True)]
+    if recurrent:
+        layers.append(keras.layers.SimpleRNN(4, return_sequences=True))
+    model = keras.Sequential([*layers, keras.layers.Dense(3, kernel_initializer="random_normal")])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    accuracies = [[keras.metrics.SparseCategoricalAccuracy(name=name)] for name in ("plain", "weighted")]
+    model.compile("sgd", loss, metrics=accuracies[0], weighted_metrics=accuracies[1])
+    rng = np.random.RandomState(0)
+    lengths = np.tile([[1], [2], [2], [3], [4], [5], [6], [7]], (4, 1))
+    tokens = rng.randint(1, 5, (32, 7)) * (np.arange(7) < lengths)
+    weights = np.tile(rng.uniform(0.5, 2.0, (8, 7)).astype(np.float32), (4, 1))
+    return model, tokens, rng.randint(0, 3, (32, 7)), weights
+
+
+@pytest.mark.parametrize(
+    ("recurrent", "minibatch", "budget"),
+    [(False, "shared", 2**27), (True, "independent", 2**27), (False, "independent", 0)],
+    ids=["vectorized", "one after another", "in place"],
+)
+def test_losses_and_metrics_of_masked_models_are_those_of_evaluate(recurrent, minibatch, budget):
+    model, x, y, w = masked(recurrent)
+    theta = model.get_weights()
+    nes = strategy(model, 4, 0.5, learning_rate=1e-30, minibatch=minibatch, memory_budget=budget)
+    assert nes.in_place == (budget == 0)
+    phi = directions(nes)
+    arguments = {"batch_size": 8, "shuffle": False, "steps_per_epoch": 1, "verbose": 0}
+    history = nes.fit(x, y, sample_weight=w, **arguments).history
+    expected = []
+    for j in range(4):
+        parts = np.split(phi[j], np.cumsum([each.size for each in theta])[:-1])
+        model.set_weights([each + 0.5 * part.reshape(each.shape) for each, part in zip(theta, parts)])
+        rows = slice(0, 8) if minibatch == "shared" else slice(8 * j, 8 * j + 8)
+        logs = model.evaluate(x[rows], y[rows], sample_weight=w[rows], return_dict=True, verbose=0)
+        expected.append([logs[name] for name in ("loss", "plain", "weighted")])
+    found = [history[name][0] for name in ("loss", "plain", "weighted")]
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), rtol=1e-4)
+
+
 def test_without_training_dropout_is_off_and_averages_stay():
     model, x = compiled("normalised")
     before = [v.numpy() for v in model.non_trainable_variables]
@@ -255,6 +296,19 @@ def test_it_learns_and_reports():
     assert all(len(values) == 4 for values in history.values())
     assert history["val_accuracy"][-1] > 0.97
     assert nes.evaluate(x, y, verbose=0)[1] == pytest.approx(history["val_accuracy"][-1])
+
+
+def test_lists_are_taken_as_keras_takes_them():
+    a, b = keras.Input((3,)), keras.Input((2,))
+    both = keras.layers.Concatenate()([a, b])
+    model = keras.Model([a, b], [keras.layers.Dense(1)(both), keras.layers.Dense(2)(both)])
+    model.compile("sgd", ["mse", "mae"])
+    rng = np.random.RandomState(0)
+    x, y = ([rng.normal(size=(16, n)).astype(np.float32) for n in sizes] for sizes in ((3, 2), (1, 2)))
+    (p, q) = model.predict(x, verbose=0)
+    nes = strategy(model, 2, 1e-6, learning_rate=1e-30, minibatch="shared")
+    history = nes.fit(x, y, batch_size=16, verbose=0).history
+    assert history["loss"][0] == pytest.approx(np.mean((p - y[0]) ** 2) + np.mean(np.abs(q - y[1])), rel=1e-3)
 
 
 def test_an_epoch_of_images_may_be_a_fraction_of_updates():
@@ -394,7 +448,13 @@ def test_adam_inside_and_compartments():
         ({"population": 5, "antithetic": True}, ValueError, "population=5 must be even"),
         ({"sigma": 0.0}, ValueError, "sigma=0.0 must be positive"),
         ({"sigma": "1"}, TypeError, "sigma='1' must be a number"),
+        ({"sigma": float("inf")}, ValueError, "sigma=inf must be finite"),
+        ({"population": 4.0}, TypeError, "population=4.0 must be an int of at least 2"),
+        ({"population": np.bool_(True)}, TypeError, "population=.*True.* must be an int"),
         ({"learning_rate": -1.0}, ValueError, "learning_rate=-1.0 must be positive"),
+        ({"learning_rate": np.float32("nan")}, ValueError, "learning_rate=.*nan.* must be"),
+        ({"learning_rate": True}, TypeError, "learning_rate=True must be a number"),
+        ({"learning_rate": "1"}, TypeError, "learning_rate='1' must be a number"),
         ({"learning_rate": None}, ValueError, "exactly one of them"),
         ({"optimizer": "sgd"}, ValueError, "exactly one of them"),
         ({"fitness": "rank"}, ValueError, "fitness='rank' is unknown"),
@@ -414,6 +474,22 @@ def test_what_is_not_allowed_is_refused_by_name(arguments, error, match):
         )
 
 
+def test_numbers_of_numpy_are_numbers():
+    x = np.ones((16, SIZE), np.float32)
+    trained = []
+    for integer, real in ((int, float), (np.int64, np.float32)):
+        arguments = {"memory_budget": integer(2**20), "seed": integer(3)}
+        objective = lambda model, batch: quadratic(model)  # noqa: E731
+        rate = real(0.25)
+        nes = strategy(
+            linear_model(), integer(4), real(0.5), learning_rate=rate, objective=objective, **arguments
+        )
+        nes.fit(x, batch_size=integer(8), epochs=integer(1), steps_per_epoch=real(1.0), verbose=0)
+        trained.append(weights_of(nes.model))
+    np.testing.assert_array_equal(trained[1], trained[0])
+    assert not (trained[0] == START).any()
+
+
 def test_models_that_cannot_be_trained_are_refused():
     unbuilt = keras.Sequential([keras.layers.Dense(1)])
     with pytest.raises(ValueError, match="is not built"):
@@ -431,6 +507,20 @@ def test_data_that_does_not_fit_is_refused():
         nes.fit(x, y)
     with pytest.raises(ValueError, match="steps_per_epoch=0.5 must be"):
         nes.fit(x, y, steps_per_epoch=0.5)
+    for name, value in {
+        "steps_per_epoch": "a",
+        "batch_size": 8.0,
+        "epochs": "a",
+        "initial_epoch": None,
+        "validation_freq": True,
+        "shuffle": 1,
+    }.items():
+        with pytest.raises(TypeError, match=f"{name}={value!r} must be"):
+            nes.fit(x, y, **{name: value})
+    with pytest.raises(ValueError, match="x=3 is a scalar"):
+        nes.fit(3, y)
+    with pytest.raises(ValueError, match="y is no array"):
+        nes.fit(x, [[0], [0, 1]])
     with pytest.raises(ValueError, match="x=None is allowed with an objective only"):
         nes.fit(steps_per_epoch=1)
     with pytest.raises(ValueError, match="which is not static.*drop_remainder=True"):
