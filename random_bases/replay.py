@@ -17,7 +17,6 @@ of the one before it, so that none can be altered, removed or exchanged unnotice
 
 import hashlib
 import json
-import numbers
 import os
 import struct
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -26,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases import keras_api, strategies
+from random_bases.arguments import is_int
 from random_bases.keras_api import keras
 from random_bases.models import backend
 from random_bases.optimizers import RandomBasesDescent
@@ -391,9 +391,7 @@ class _Log:
 
     def upto(self, step: Optional[int]) -> List[_Record]:
         """The step and hash records of the first `step` steps; of all, of a log with an end, for None."""
-        if step is not None and (
-            isinstance(step, bool) or not isinstance(step, numbers.Integral) or step < 0
-        ):
+        if step is not None and (not is_int(step) or step < 0):
             raise ValueError(f"step={step!r} must be an int of at least 0, or None.")
         kept, made = [], 0
         try:

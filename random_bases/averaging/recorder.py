@@ -1,10 +1,10 @@
 """TrajectoryRecorder: a Keras callback that keeps a model's weights while it is trained."""
 
 import logging
-import numbers
 from pathlib import Path
 from typing import Optional, Union
 
+from random_bases.arguments import is_int
 from random_bases.averaging.trajectory import DTYPES, INDEX, TrajectoryWriter, read_index
 from random_bases.keras_api import keras
 
@@ -152,7 +152,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
 
 
 def _check_int(name: str, value, smallest: int, otherwise: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if not is_int(value):
         raise TypeError(f"{name}={value!r} must be an int{otherwise}.")
     if value < smallest:
         raise ValueError(f"{name}={value} is not possible; allowed: at least {smallest}.")

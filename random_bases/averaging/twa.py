@@ -5,14 +5,13 @@ ICLR 2023). DLDR: Li, Tan, Huang, Tao, Liu, Huang 2021, "Low Dimensional Traject
 DNNs can be Trained in Tiny Subspaces" (arXiv:2103.11154).
 """
 
-import math
-import numbers
 from pathlib import Path
 from typing import List, Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
 
+from random_bases import arguments
 from random_bases.averaging.sharding import ShardedParametrisation, Shards, share_out
 from random_bases.averaging.trajectory import Trajectory, opened, set_weights
 from random_bases.bases import TrajectoryBasis
@@ -77,9 +76,7 @@ class TrainableWeightAveraging(SubspaceModel):
         name: str = "trainable_weight_averaging",
     ):
         trajectory = opened(trajectory)
-        if isinstance(regularization, bool) or not isinstance(regularization, numbers.Real):
-            raise TypeError(f"regularization={regularization!r} must be a number.")
-        if not (math.isfinite(regularization) and regularization >= 0):
+        if arguments.number("regularization", regularization) < 0:
             raise ValueError(f"regularization={regularization!r} must be a number of at least 0.")
         trajectory.check_model(model)
         wrapped = clone_model(model)

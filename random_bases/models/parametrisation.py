@@ -1,11 +1,11 @@
 """theta = theta0 + P c: the weights of a model as a function of coordinates."""
 
-import numbers
 from typing import Any, Dict, List, Sequence, Union
 
 import tensorflow as tf
 
 from random_bases import bases
+from random_bases.arguments import is_int
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
 from random_bases.models import backend
@@ -33,7 +33,7 @@ class Parametrisation:
         seed: int,
     ):
         self.variables = list(variables)
-        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        if not is_int(seed):
             raise TypeError(f"seed={seed!r} must be an int.")
         as_seed(seed)
         self.seed = int(seed)
