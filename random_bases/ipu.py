@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
+from random_bases.arguments import is_int
 from random_bases.sampling.target import is_of_ipus
 
 CONNECTIONS = ("always", "on_demand", "never", "pre_compile")
@@ -252,7 +253,7 @@ def _check_options(options: Dict[str, Any]) -> None:
 
 
 def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_int(value) or value < 1:
         raise ValueError(f"{name}={value!r} must be an int of at least 1.")
 
 
