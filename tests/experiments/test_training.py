@@ -201,10 +201,13 @@ def test_runs_killed_three_times_end_with_the_same_weights(tmp_path, changes):
 def test_divergence_is_an_error_that_keeps_the_metrics(tmp_path):
     config_file = write_config(tmp_path / "config.py", method="sgd", learning_rate=1e30, epochs=3)
     command = train_command(config_file, tmp_path / "run")
-    for _ in range(2):  # the second time from what the first one wrote
-        done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, timeout=240)
-        assert done.returncode == 1
-        assert "diverged" in done.stderr.decode() and "learning rate" in done.stderr.decode()
+    done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, timeout=240)
+    assert done.returncode == 1
+    assert "diverged" in done.stderr.decode() and "learning rate" in done.stderr.decode()
+    config = training.default_config()
+    config.update({"method": "sgd", "learning_rate": 1e30, "epochs": 3})
+    with pytest.raises(training.DivergedError, match="diverged.*learning rate"):  # as the first one wrote
+        training.run(config, tmp_path / "run", verbose=0)
     result = results.read_json(tmp_path / "run" / "result.json")
     assert result["status"] == "diverged"
 

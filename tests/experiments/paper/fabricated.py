@@ -39,9 +39,9 @@ def leave(run, workdir):
     (directory / "result.json").write_text(json.dumps(result))
 
 
-def write(workdir, directory, preset=PRESET):
-    """Leaves all runs of a preset in `workdir`, and tables, figures and their data in `directory`/paper."""
-    for run in runner.merged(items.plan(list(items.ITEMS), preset)):
+def write(workdir, directory, preset=PRESET, only=tuple(items.ITEMS)):
+    """Leaves the runs of a preset in `workdir`, and tables, figures and their data in `directory`/paper."""
+    for run in runner.merged(items.plan(only, preset)):
         leave(run, workdir)
     axis = np.linspace(-1, 1, 5)
     surface = {
@@ -58,5 +58,5 @@ def write(workdir, directory, preset=PRESET):
     results.write_json(workdir / f"figure2_times_{preset.main.config}.json", workers)
     compartments = {name: [1.0 for _ in figure4.numbers(preset.main)] for name in ("normal", "hadamard")}
     results.write_json(workdir / f"figure4_times_{preset.main.config}.json", compartments)
-    items.write(list(items.ITEMS), preset, workdir, directory / "paper")
+    items.write(only, preset, workdir, directory / "paper")
     records.write(workdir, directory / "paper")

@@ -46,7 +46,7 @@ def test_table_1_says_what_was_measured(directory):
 
 def test_relative_is_to_sgd_after_as_many_epochs_and_what_diverged_is_counted(tmp_path):
     preset = fabricated.PRESET._replace(networks=("fc_digits",), seeds=3)
-    fabricated.write(tmp_path / "runs", tmp_path / "all", preset)
+    fabricated.write(tmp_path / "runs", tmp_path / "all", preset, only=("table1",))
     series = table1.series("fc_digits")
     last = series["RBD, Hadamard"].runs(10, 3)[2]
     for run in series["FPD"].runs(10, 3):
@@ -116,7 +116,7 @@ def test_the_page_needs_no_network_and_its_links_work(directory):
 
 
 def test_parts_of_the_augmentation_are_compared_after_as_many_epochs(tmp_path):
-    fabricated.write(tmp_path / "runs", tmp_path / "all")
+    fabricated.write(tmp_path / "runs", tmp_path / "all", only=("augmentation",))
     (part,) = augmentation.parts("fc_digits")["crops only"].runs(10, 1)
     metrics = part.directory(tmp_path / "runs") / "metrics.csv"
     metrics.write_text("\n".join(metrics.read_text().splitlines()[:7]) + "\n")
@@ -143,7 +143,7 @@ def test_text_is_escaped():
 
 def test_the_papers_numbers_stand_beside_ours(tmp_path):
     quick = presets.PRESETS["quick"]._replace(networks=("fc_mnist",), augmented=("fc_mnist",))
-    fabricated.write(tmp_path / "runs", tmp_path, quick)
+    fabricated.write(tmp_path / "runs", tmp_path, quick, only=("table1",))
     table = (tmp_path / "paper" / "table1.md").read_text()
     assert "93.89 ± 0.02 (0.96)" in table and "70.00 (0.78), 1 x 20" in table
     report.write(tmp_path)
