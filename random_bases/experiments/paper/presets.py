@@ -76,7 +76,7 @@ _QUICK = Preset(
     deep="resnet8_cifar10",
     shared=("fc_mnist", "cnn_fmnist"),
     workers=(1, 2, 4, 8, 16),
-    augmented=("fc_mnist", "fc_fmnist", "fc_cifar10", "cnn_mnist"),
+    augmented=("fc_mnist", "fc_fmnist", "fc_cifar10", "cnn_mnist", "cnn_fmnist"),
     seeds=1,
     table={
         "fc_mnist": 20,
