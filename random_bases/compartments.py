@@ -64,7 +64,7 @@ def split(
             raise ValueError(
                 f"compartments={compartments} is not possible with {total} parameters; allowed: 1 to {total}."
             )
-        part, longer = divmod(total, int(compartments))
+        part, longer = divmod(total, compartments)
         return Split(in_order, tuple(part + (i < longer) for i in range(compartments)))
     if isinstance(compartments, (list, tuple)):
         given = _positive_ints("compartments", compartments)

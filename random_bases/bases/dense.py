@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from random_bases.arguments import is_int
+from random_bases.arguments import is_int, plain
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import layout, stored, unknown_one
 from random_bases.sampling import counter, derive_key, get_distribution, get_generator
@@ -56,13 +56,13 @@ class DenseBasis(Basis):
         **options,
     ):
         super().__init__(size, dimensions)
-        self.distribution = get_distribution(distribution, **options)
+        self._options = {name: plain(value) for name, value in options.items()}
+        self.distribution = get_distribution(distribution, **self._options)
         get_generator(generator)
         self.generator = generator
         if not is_int(tile) or tile < 64:
             raise ValueError(f"tile={tile!r} must be an int, at least 64.")
         self.tile = int(tile)
-        self._options = options
 
     def get_config(self) -> Dict[str, Any]:
         config = super().get_config()

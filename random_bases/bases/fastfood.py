@@ -51,10 +51,10 @@ class FastfoodBasis(Basis):
 
     def __init__(self, size: int, dimensions: int):
         super().__init__(size, dimensions)
-        if size > 2**30:
+        if self.size > 2**30:
             raise ValueError(f"size={size} is too large for a Fastfood basis; allowed: <= 2**30.")
-        self._padded = 2 ** (size - 1).bit_length()
-        self._last = OverlappingTransform(size)
+        self._padded = 2 ** (self.size - 1).bit_length()
+        self._last = OverlappingTransform(self.size)
 
     def _draw(self, one: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> _Drawn:
         normals = _normals(derive_key(seed, draw, FASTFOOD_NORMALS), first, self.size, one)

@@ -55,10 +55,10 @@ class HadamardBasis(Basis):
 
     def __init__(self, size: int, dimensions: int):
         super().__init__(size, dimensions)
-        if size > 2**30:
+        if self.size > 2**30:
             raise ValueError(f"size={size} is too large for a Hadamard basis; allowed: <= 2**30.")
-        few = _ELEMENTS_PER_DIRECTION * dimensions <= size
-        self._transform = _ProductSet(size, dimensions) if few else _Overlapping(size, dimensions)
+        few = _ELEMENTS_PER_DIRECTION * self.dimensions <= self.size
+        self._transform = (_ProductSet if few else _Overlapping)(self.size, self.dimensions)
 
     def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
         return self._transform.project(v, self._transform.draw(unknown_one(v), seed, draw, first))

@@ -7,6 +7,7 @@ Li, Hastie and Church 2006, "Very sparse random projections".
 import math
 from typing import Any, Dict, Union
 
+from random_bases.arguments import plain
 from random_bases.bases.basis import Basis
 from random_bases.bases.dense import TILE, DenseBasis
 
@@ -39,7 +40,7 @@ class SparseBasis(DenseBasis):
         Basis.__init__(self, size, dimensions)  # refuses what has no square root
         share = 1 / math.sqrt(size) if isinstance(density, str) and density == "sqrt" else density
         super().__init__(size, dimensions, "sparse", generator, tile, density=share)
-        self.density = density
+        self.density = plain(density)
 
     def get_config(self) -> Dict[str, Any]:
         config = super().get_config()

@@ -402,8 +402,24 @@ def test_a_description_rebuilds_the_basis(original, eager):
     np.testing.assert_array_equal(again.expand(c, *ADDRESS), original.expand(c, *ADDRESS))
 
 
+@pytest.mark.parametrize("name", bases.names())
+def test_numbers_may_be_of_numpy(name):
+    ours, plain = bases.get(name, np.int64(400), np.int32(6)), bases.get(name, 400, 6)
+    assert json.dumps(ours.get_config()) == json.dumps(plain.get_config())
+    np.testing.assert_array_equal(ours.project(np.ones(400), 1), plain.project(np.ones(400), 1))
+
+
+@pytest.mark.parametrize(("name", "option"), [("bernoulli", "p"), ("sparse", "density")])
+def test_options_may_be_of_numpy(name, option):
+    ours, plain = (
+        bases.get(name, 50, 6, **{option: np.float32(0.25)}),
+        bases.get(name, 50, 6, **{option: 0.25}),
+    )
+    assert json.dumps(ours.get_config()) == json.dumps(plain.get_config())
+
+
 def test_a_basis_can_be_sent_to_another_process():
-    basis = bases.get("rademacher", np.int64(50), np.int32(6))
+    basis = bases.get("rademacher", 50, 6)
     used = basis.project(np.ones(50), 1)
     received = pickle.loads(pickle.dumps(basis))
     np.testing.assert_array_equal(received.project(np.ones(50), 1), used)
