@@ -52,6 +52,11 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
             memory_limit,
         )
         inner_optimizer = resolve_inner(inner_optimizer, keras)
+        if type(inner_optimizer).apply is not keras.optimizers.Optimizer.apply:
+            raise TypeError(
+                f"inner_optimizer={inner_optimizer!r} overrides `apply`, which would not be called; allowed: "
+                "an optimizer that overrides `update_step`."
+            )
         # Two arguments move from the inner optimizer to this one: accumulation must come before the
         # projection, and LossScaleOptimizer switches off the loss scaling of what it wraps.
         super().__init__(
@@ -65,6 +70,7 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         self.rule = rule
         # The hook that Keras's own backends override, private: make sure that it is still there.
         assert hasattr(keras.optimizers.Optimizer, "_backend_update_step")
+        assert hasattr(keras.optimizers.Optimizer, "_backend_apply_gradients")
         # The inner optimizer's own reduction, private too: of D numbers that are equal already. Once,
         # here: replicas are traced in threads of their own.
         assert hasattr(inner_optimizer, "_all_reduce_sum_gradients")

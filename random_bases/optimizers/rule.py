@@ -421,8 +421,4 @@ def resolve_inner(inner_optimizer, keras):
             f"{type(inner_optimizer).__name__}; "
             f"it must be a keras.optimizers.Optimizer of Keras {keras.__version__}, not a legacy one."
         )
-    if not hasattr(inner_optimizer, "learning_rate"):
-        raise TypeError(
-            f"inner_optimizer is a {type(inner_optimizer).__name__}, which has no learning rate of its own."
-        )
     return inner_optimizer

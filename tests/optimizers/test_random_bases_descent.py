@@ -789,6 +789,16 @@ def test_explicit_directions():
         optimizer.get_config()
 
 
+@pytest.mark.skipif(GENERATION != "keras3", reason="Keras 2 calls apply_gradients of the inner optimizer")
+def test_optimizers_with_an_apply_of_their_own_are_refused():
+    class Own(SGD):
+        def apply(self, grads, trainable_variables=None):
+            raise AssertionError("never called")
+
+    with pytest.raises(TypeError, match="inner_optimizer=.* overrides `apply`"):
+        few(Own(0.1))
+
+
 @pytest.mark.skipif(GENERATION == "tf_keras", reason="tf-keras's own optimizers cannot be copied")
 def test_a_copy_makes_the_same_steps():
     optimizer = few(Adam(0.1))
