@@ -158,3 +158,12 @@ def targets(seed=2):
 
 def _normal(*shape, seed=0):
     return np.random.RandomState(seed).normal(size=(BATCH, *shape)).astype(np.float32)
+
+
+def masked():
+    """(model, tokens, labels) of sequences: padding is masked, in another share of each row."""
+    set_random_seed(0)
+    layers = [keras.Input((7,)), L.Embedding(5, 4, mask_zero=True), L.Dense(3, "softmax")]
+    rng = np.random.RandomState(0)
+    tokens = rng.randint(1, 5, (BATCH, 7)) * (np.arange(7) < np.arange(1, 7)[:, np.newaxis])
+    return keras.Sequential(layers), tokens, rng.randint(0, 3, (BATCH, 7))

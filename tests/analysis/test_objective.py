@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from random_bases.analysis.objective import Objective
-from random_bases.keras_api import compile_model, keras, set_random_seed
+from random_bases.keras_api import compile_model, keras
 from tests import networks
 from tests.analysis import quadratic
 
@@ -18,21 +18,6 @@ def test_value_is_what_evaluate_reports(name):
     np.testing.assert_allclose(objective.value(objective.weights()), expected, rtol=1e-5)
 
 
-def masked(loss):
-    """(model, tokens, labels): padding is masked, in another share of each row."""
-    set_random_seed(0)
-    layers = [
-        keras.Input((7,)),
-        keras.layers.Embedding(5, 4, mask_zero=True),
-        keras.layers.Dense(3, "softmax"),
-    ]
-    model = keras.Sequential(layers)
-    compile_model(model, jit_compile=False, optimizer="sgd", loss=loss)
-    rng = np.random.RandomState(0)
-    tokens = rng.randint(1, 5, (6, 7)) * (np.arange(7) < np.arange(1, 7)[:, np.newaxis])
-    return model, tokens, rng.randint(0, 3, (6, 7))
-
-
 CROSSENTROPY = "sparse_categorical_crossentropy"
 
 
@@ -40,7 +25,8 @@ CROSSENTROPY = "sparse_categorical_crossentropy"
     "loss", [CROSSENTROPY, keras.losses.SparseCategoricalCrossentropy()], ids=["name", "loss"]
 )
 def test_padding_counts_as_little_as_for_evaluate(loss):
-    model, x, y = masked(loss)
+    model, x, y = networks.masked()
+    compile_model(model, jit_compile=False, optimizer="sgd", loss=loss)
     objective = Objective(model, (x, y))
     expected = model.evaluate(x, y, verbose=0)
     np.testing.assert_allclose(objective.value(objective.weights()), expected, rtol=1e-5)

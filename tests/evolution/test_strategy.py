@@ -477,9 +477,12 @@ def test_what_is_not_allowed_is_refused_by_name(arguments, error, match):
 def test_numbers_of_numpy_are_numbers():
     x = np.ones((16, SIZE), np.float32)
     trained = []
+
+    def objective(model, batch):
+        return quadratic(model)
+
     for integer, real in ((int, float), (np.int64, np.float32)):
         arguments = {"memory_budget": integer(2**20), "seed": integer(3)}
-        objective = lambda model, batch: quadratic(model)  # noqa: E731
         rate = real(0.25)
         nes = strategy(
             linear_model(), integer(4), real(0.5), learning_rate=rate, objective=objective, **arguments
