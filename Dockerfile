@@ -20,19 +20,21 @@ COPY --from=wheel /wheels /wheels
 COPY .ci/poplar_sdk_constraints.txt /wheels/
 # What the SDK brings stays as it is, or the build fails.
 RUN python3 -m pip freeze | grep -iE '^(tensorflow|keras|numpy|protobuf)' > /wheels/before.txt \
-    && python3 -m pip install --no-cache-dir -c /wheels/poplar_sdk_constraints.txt /wheels/*.whl \
+    && python3 -m pip install --no-cache-dir -c /wheels/poplar_sdk_constraints.txt "$(echo /wheels/*.whl)[experiments]" \
     && python3 -m pip freeze | grep -iE '^(tensorflow|keras|numpy|protobuf)' | diff /wheels/before.txt -
 WORKDIR /opt/random_bases
+COPY experiments experiments
 COPY scripts scripts
 COPY configs configs
-CMD ["python3", "-m", "random_bases.ipu", "--self-test"]
+CMD ["python3", "-m", "random_bases.ipu_self_test"]
 
 FROM python:3.12-slim AS cpu
 COPY --from=wheel /wheels /wheels
-RUN python3 -m pip install --no-cache-dir /wheels/*.whl \
+RUN python3 -m pip install --no-cache-dir "$(echo /wheels/*.whl)[experiments]" \
     && useradd --create-home --uid=1000 researcher
 USER 1000
 WORKDIR /home/researcher
+COPY experiments experiments
 COPY scripts scripts
 COPY configs configs
 CMD ["python3", "scripts/quickstart.py"]

@@ -23,8 +23,21 @@ def read_version() -> str:
 SDK = 'python_version < "3.9"'
 CURRENT = 'python_version >= "3.9"'
 
-# What reproducing the paper needs beside: progress bars, the page, and Figure 2's Keras (runner.py says why).
-REPORT = ["plotly>=5.15", "tqdm", "markdown", f"tf-keras; {CURRENT}"]
+# What experiments/, configs/ and scripts/ need beside, from a checkout: they are not installed.
+EXPERIMENTS = [
+    "absl-py",
+    "ml_collections",
+    f"matplotlib>=3.7; {CURRENT}",
+    f"matplotlib<3.6; {SDK}",
+    f"scikit-learn>=1.3; {CURRENT}",
+    f"scikit-learn<1.2; {SDK}",
+    f"tensorboard; {CURRENT}",
+    f"tensorboard<2.7; {SDK}",
+    "plotly>=5.15",
+    "tqdm",
+    "markdown",
+    f"tf-keras; {CURRENT}",  # for MultiWorkerMirroredStrategy
+]
 
 setup(
     name="random_bases",
@@ -32,31 +45,21 @@ setup(
     description="Training neural networks in low-dimensional random bases, for TensorFlow/Keras",
     license="MIT",
     packages=find_packages(include=["random_bases", "random_bases.*"]),
-    package_data={"random_bases.experiments.paper": ["report_template.html"]},
     python_requires=">=3.8",
     install_requires=[
         f"tensorflow>=2.16; {CURRENT}",
         f"numpy; {CURRENT}",
-        "absl-py",
-        "ml_collections",
-        f"matplotlib>=3.7; {CURRENT}",
-        f"matplotlib<3.6; {SDK}",
-        f"scikit-learn>=1.3; {CURRENT}",
-        f"scikit-learn<1.2; {SDK}",
         f"scipy; {CURRENT}",
         f"scipy<1.10; {SDK}",
-        f"tensorboard; {CURRENT}",
-        f"tensorboard<2.7; {SDK}",
     ],
     extras_require={
-        "report": REPORT,
+        "experiments": EXPERIMENTS,
         "test": [
-            *REPORT,
+            *EXPERIMENTS,
             "pytest>=8",
             "pytest-xdist",
             "hypothesis",
             "packaging",
-            f"tf-keras; {CURRENT}",
             f"selenium; {CURRENT}",  # needs typing-extensions 4
             f"exceptiongroup<1.3; {SDK}",  # pytest's; 1.3 needs typing-extensions 4
         ],

@@ -1,4 +1,4 @@
-"""A step of `fit`, RBD against SGD, with the settings of `random_bases.experiments.training`.
+"""A step of `fit`, RBD against SGD, with the settings of `experiments.training`.
 
 The input is in memory, unaugmented: the least work beside which a sketch can be seen.
 """
@@ -11,8 +11,8 @@ import tensorflow as tf
 
 import random_bases as rb
 from benchmarks.measure import Figure, alternate, compare
+from experiments import datasets, networks, training
 from random_bases import keras_api
-from random_bases.experiments import datasets, networks, training
 from random_bases.keras_api import keras
 
 _BATCH = 32

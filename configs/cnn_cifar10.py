@@ -5,7 +5,7 @@ The paper reports validation accuracies of 37.2% (fpd), 54.64% (rbd) and 81.4% (
 python scripts/train.py --config=configs/cnn_cifar10.py --config.method=rbd --workdir=runs/cnn_cifar10/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

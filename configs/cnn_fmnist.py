@@ -5,7 +5,7 @@ The paper reports validation accuracies of 77.8% (fpd), 85.56% (rbd) and 91.95% 
 python scripts/train.py --config=configs/cnn_fmnist.py --config.method=rbd --workdir=runs/cnn_fmnist/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

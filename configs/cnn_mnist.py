@@ -5,7 +5,7 @@ The paper reports validation accuracies of 88.9% (fpd), 97.17% (rbd) and 99.41% 
 python scripts/train.py --config=configs/cnn_mnist.py --config.method=rbd --workdir=runs/cnn_mnist/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

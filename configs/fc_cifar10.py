@@ -5,7 +5,7 @@ The paper reports validation accuracies of 21.4% (fpd), 43.77% (rbd) and 52.09% 
 python scripts/train.py --config=configs/fc_cifar10.py --config.method=rbd --workdir=runs/fc_cifar10/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

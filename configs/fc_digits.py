@@ -5,7 +5,7 @@
 python scripts/train.py --config=configs/fc_digits.py --config.method=rbd --workdir=runs/fc_digits/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

@@ -5,7 +5,7 @@ The paper reports validation accuracies of 77.3% (fpd), 85.65% (rbd) and 87.32% 
 python scripts/train.py --config=configs/fc_fmnist.py --config.method=rbd --workdir=runs/fc_fmnist/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

@@ -5,7 +5,7 @@ The paper reports validation accuracies of 80% (fpd), 93.893% (rbd) and 98.27% (
 python scripts/train.py --config=configs/fc_mnist.py --config.method=rbd --workdir=runs/fc_mnist/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

@@ -8,7 +8,7 @@ paper.
 python scripts/intrinsic_dimension.py --config=configs/intrinsic_digits.py --workdir=runs/intrinsic_digits
 """
 
-from random_bases.experiments.intrinsic import default_config
+from experiments.intrinsic import default_config
 
 
 def get_config():

@@ -6,7 +6,7 @@ python scripts/intrinsic_dimension.py --config=configs/intrinsic_fc_mnist.py \
     --workdir=runs/intrinsic_fc_mnist
 """
 
-from random_bases.experiments.intrinsic import default_config
+from experiments.intrinsic import default_config
 
 
 def get_config():

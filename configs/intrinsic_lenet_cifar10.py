@@ -4,7 +4,7 @@ python scripts/intrinsic_dimension.py --config=configs/intrinsic_lenet_cifar10.p
     --workdir=runs/intrinsic_lenet_cifar10
 """
 
-from random_bases.experiments.intrinsic import default_config
+from experiments.intrinsic import default_config
 
 
 def get_config():

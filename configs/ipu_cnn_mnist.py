@@ -5,7 +5,7 @@ With the IPU's own generator, and the batch and learning rates of configs/cnn_mn
 python scripts/train.py --config=configs/ipu_cnn_mnist.py --config.method=rbd --workdir=runs/ipu_cnn_mnist/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

@@ -5,7 +5,7 @@ With the IPU's own generator, and the batch and learning rates of configs/fc_mni
 python scripts/train.py --config=configs/ipu_fc_mnist.py --config.method=rbd --workdir=runs/ipu_fc_mnist/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

@@ -8,7 +8,7 @@ poprun --num-instances=8 --num-replicas=16 python scripts/train.py \
     --config=configs/ipu_pod16_cnn_cifar10.py --config.method=rbd --workdir=runs/ipu_pod16_cnn_cifar10/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

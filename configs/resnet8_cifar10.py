@@ -7,7 +7,7 @@ python scripts/train.py --config=configs/resnet8_cifar10.py --config.method=rbd 
     --workdir=runs/resnet8_cifar10/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

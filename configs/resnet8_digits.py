@@ -4,7 +4,7 @@ python scripts/train.py --config=configs/resnet8_digits.py --config.method=rbd \
     --workdir=runs/resnet8_digits/rbd
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

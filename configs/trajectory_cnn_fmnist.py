@@ -11,7 +11,7 @@ python scripts/train.py --config=configs/trajectory_cnn_fmnist.py --config.metho
     --workdir=runs/trajectory_cnn_fmnist/twa
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

@@ -11,7 +11,7 @@ python scripts/train.py --config=configs/trajectory_resnet8_cifar10.py --config.
     --workdir=runs/trajectory_resnet8_cifar10/twa
 """
 
-from random_bases.experiments.training import default_config
+from experiments.training import default_config
 
 
 def get_config():

@@ -4,9 +4,9 @@ __version__ = "0.1.0"
 
 from random_bases import analysis, averaging, bases, callbacks, layers, sampling, strategies
 from random_bases.averaging import TrainableWeightAveraging, Trajectory, TrajectoryRecorder
-from random_bases.compression import load_compressed
 from random_bases.evolution import NaturalEvolutionStrategies
 from random_bases.models import SubspaceModel
+from random_bases.models.compression import load_compressed
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.replay import DamagedLogError, ReplayError, ReplayLog, replay
 from random_bases.subspace import Subspace

@@ -2,11 +2,11 @@
 
 import math
 
+from random_bases import keras_api
 from random_bases.arguments import is_int, is_number
+from random_bases.device import refuse_ipus
 from random_bases.keras_api import keras, strategy_of
-from random_bases.models import backend
 from random_bases.optimizers import RandomBasesDescent
-from random_bases.sampling.target import refuse_ipus
 
 
 class SwitchToInner(keras.callbacks.Callback):
@@ -70,6 +70,6 @@ class SwitchToInner(keras.callbacks.Callback):
         inner = self.model.optimizer.inner_optimizer
         inner.learning_rate = self.learning_rate
         self._inner = inner
-        backend.attach_optimizer(self.model, inner)
+        keras_api.attach_optimizer(self.model, inner)
         # What was traced has the other optimizer in it.
         self.model.make_train_function(force=True)

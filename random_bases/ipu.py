@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import tensorflow as tf
 
 from random_bases.arguments import is_int
-from random_bases.sampling.target import is_of_ipus
+from random_bases.device import is_of_ipus
 
 CONNECTIONS = ("always", "on_demand", "never", "pre_compile")
 STOCHASTIC_ROUNDING = ("off", "replica_identical")
@@ -196,17 +196,17 @@ def check_fit(
     Raises:
       ValueError: naming what is not allowed.
     """
-    from random_bases import ipu_rules
+    from random_bases import ipu_fit
 
     strategy = model.distribute_strategy
     if not is_of_ipus(strategy):
         raise ValueError(f"model={model.name!r} was not made in the scope of an IPU's strategy.")
     count = replicas(strategy) // instances(strategy)[1]
-    ipu_rules.check_model(model, ipus_per_replica(strategy))
-    ipu_rules.check_batches(dataset)
+    ipu_fit.check_model(model, ipus_per_replica(strategy))
+    ipu_fit.check_batches(dataset)
     if steps_per_epoch is None:
-        steps_per_epoch = ipu_rules.number_of_batches(dataset)
-    ipu_rules.check_steps(steps_per_epoch, steps_per_execution, gradient_accumulation_steps, count)
+        steps_per_epoch = ipu_fit.number_of_batches(dataset)
+    ipu_fit.check_steps(steps_per_epoch, steps_per_execution, gradient_accumulation_steps, count)
 
 
 def _options_of(strategy: tf.distribute.Strategy) -> Dict[str, Any]:

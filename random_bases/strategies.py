@@ -7,8 +7,8 @@ import os
 
 import tensorflow as tf
 
+from random_bases.device import in_ipu_program, is_of_ipus
 from random_bases.keras_api import GENERATION
-from random_bases.sampling.target import in_ipu_program, is_of_ipus
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "ipu", "ipu_pod")
 

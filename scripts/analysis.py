@@ -10,18 +10,20 @@ a PNG. What is there already is not run again. Exit status: 0 finished, 1 diverg
 
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiments/ is
 
 from absl import app, flags, logging
 
-from random_bases.experiments import analyses, training
+from experiments import analyses, training
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/analysis", "Where data and figures go.")
 _ONLY = flags.DEFINE_list("only", list(analyses.NAMES), "The analyses to run.")
 _DATASET = flags.DEFINE_string("dataset", "digits", "digits, mnist, fashion_mnist or cifar10.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Directory with <dataset>.npz; else keras.datasets.")
-_NETWORK = flags.DEFINE_string("network", "fc", "A name in random_bases.experiments.networks.")
+_NETWORK = flags.DEFINE_string("network", "fc", "A name in experiments.networks.")
 _EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs of each training.")
 _DIMENSIONS = flags.DEFINE_integer("dimensions", 100, "Directions, where they are not varied.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order of the data and directions.")

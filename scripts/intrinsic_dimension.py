@@ -12,13 +12,15 @@ no training that has finished is run again. Exit status: 0 finished, 1 diverged,
 
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiments/ is
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from random_bases.experiments import intrinsic, results, training
+from experiments import intrinsic, results, training
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _CONFIG = config_flags.DEFINE_config_file(

@@ -67,7 +67,7 @@ def start(command, index, addresses, heartbeats):
 
 
 class Watch:
-    """Finds workers that hang by their heartbeats: see `random_bases.experiments.workers.Heartbeat`.
+    """Finds workers that hang by their heartbeats: see `experiments.workers.Heartbeat`.
 
     Commands that write none are not watched.
     """

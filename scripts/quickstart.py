@@ -7,13 +7,15 @@ there already, finished or cut short, are taken up where they are; --overwrite s
 """
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiments/ is
 
 from absl import app, flags, logging
 
-from random_bases.experiments import figures, results, training
+from experiments import figures, results, training
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Where runs and results go.")
 _EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs of each run.", lower_bound=1)

@@ -4,13 +4,15 @@ python scripts/report.py [--results=results]
 """
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiments/ is
 
 from absl import app, flags
 
-from random_bases.experiments.paper import report
+from experiments.paper import report
 
 _RESULTS = flags.DEFINE_string("results", "results", "The directory of paper/, where the page goes.")
 

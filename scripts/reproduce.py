@@ -18,11 +18,12 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiments/ is
 
 from absl import app, flags
 
-from random_bases.experiments import results
-from random_bases.experiments.paper import items, presets, records, report, runner, runs
+from experiments import results
+from experiments.paper import items, presets, records, report, runner, runs
 
 _PRESET = flags.DEFINE_enum("preset", "smoke", list(presets.PRESETS), "How much is run.")
 _ONLY = flags.DEFINE_list("only", list(items.ITEMS), "Tables and figures.")

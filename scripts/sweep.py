@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiments/ is
 
 from absl import app, flags
 
-from random_bases.experiments.paper import panels, runner, runs, sweep
+from experiments.paper import panels, runner, runs, sweep
 
 _CONFIG = flags.DEFINE_string("config", None, "The stem of a file in configs/.")
 _METHOD = flags.DEFINE_string("method", "rbd", "As of the configuration.")

@@ -9,14 +9,16 @@ run again without --overwrite. Exit status: 0 finished, 1 diverged, 2 a configur
 
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiments/ is
 
 import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from random_bases.experiments import training
+from experiments import training
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")

@@ -16,15 +16,15 @@ Exit status: 0 finished, 1 diverged, 2 refused.
 
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
-
-from pathlib import Path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiments/ is
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from random_bases.experiments import averaging_runs, results, training
+from experiments import averaging_runs, results, training
 
 _COMMANDS = ("record", "inspect", "train", "compare")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file, of record and train.")

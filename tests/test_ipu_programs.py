@@ -152,9 +152,9 @@ def test_native_samples_are_the_same_forward_and_backward_and_others_on_other_re
 
 
 def test_on_the_ipu_model_the_counter_generator_takes_over_and_says_so(caplog):
-    from random_bases.sampling import target
+    from random_bases import device
 
-    target._tell.cache_clear()
+    device._tell.cache_clear()
     with installed(flags="--use_ipu_model"):
         strategy = rb.strategies.get("ipu")
         basis = bases.get("normal", N, DIMENSIONS, generator="native")

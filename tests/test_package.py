@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("random_bases", "scripts", "configs", "benchmarks", "tests")
+FOLDERS = ("random_bases", "experiments", "scripts", "configs", "benchmarks", "tests")
 FILES = [ROOT / "setup.py"] + sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("**/*.py"))
 OURS = [path for path in FILES[1:] if path.relative_to(ROOT).parts[0] != "tests"]
 
@@ -58,7 +58,7 @@ def requirements(python, extra=""):
     return combined
 
 
-@pytest.mark.parametrize("extra", ["", "report", "test", "dev"])
+@pytest.mark.parametrize("extra", ["", "experiments", "test", "dev"])
 def test_python_38_requires_nothing_that_the_sdk_brings(extra):
     found = requirements("3.8", extra)
     assert "ml-collections" in found
@@ -217,7 +217,7 @@ def test_every_part_of_the_package_is_looked_at():
         ("random_bases.compartments", "def f():\n    from . import subspace"),
         ("random_bases.subspace", "import random_bases.optimizers"),
         ("random_bases.optimizers.rule", "from ..experiments import networks"),
-        ("random_bases.experiments.training", "import scripts.train"),
+        ("experiments.training", "import scripts.train"),
         ("random_bases.layers", "import keras"),
         ("random_bases.layers", "from tensorflow import keras"),
         ("random_bases.layers", "from tensorflow.keras.layers import Layer"),
@@ -243,7 +243,7 @@ def test_a_violation_would_be_noticed(module, source):
         ("random_bases.optimizers.rule", "from ..keras_api import keras\nkeras.optimizers.SGD"),
         ("random_bases.keras_api", "import tensorflow as tf\nkeras = tf.keras"),
         ("random_bases.ipu", "def f():\n    from tensorflow.python import ipu"),
-        ("scripts.train", "from random_bases.experiments import training"),
+        ("scripts.train", "from experiments import training"),
     ],
 )
 def test_what_design_allows_passes(module, source):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from random_bases.experiments import networks, results, training
+from experiments import networks, results, training
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,10 +10,9 @@ from typing import List, Sequence
 import numpy as np
 import tensorflow as tf
 
-from random_bases import arguments
+from random_bases import arguments, keras_api
 from random_bases.analysis.objective import Tensors, trainable
 from random_bases.keras_api import keras
-from random_bases.models import backend
 from random_bases.subspace import Subspace
 
 
@@ -70,5 +69,5 @@ def draw(
     directions = [subspace.expand(row, seed) for row in np.eye(count, dtype=np.float32)]
     if not filter_normalize:
         return directions
-    weights = [backend.value(variable) for variable in variables]
+    weights = [keras_api.value(variable) for variable in variables]
     return [filter_normalized(direction, weights) for direction in directions]

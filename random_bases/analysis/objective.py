@@ -9,8 +9,8 @@ from typing import Callable, Iterable, List, Optional, Sequence, Tuple, Union
 
 import tensorflow as tf
 
+from random_bases import keras_api
 from random_bases.keras_api import keras, mean_loss
-from random_bases.models import backend
 from random_bases.optimizers.rule import densify
 
 Tensors = List[tf.Tensor]
@@ -47,18 +47,18 @@ class Objective:
         self.model = model
         self.loss = loss
         self.data = data
-        self.paths = [backend.path(variable) for variable in self.variables]
+        self.paths = [keras_api.path(variable) for variable in self.variables]
         self.shapes = [tuple(int(n) for n in variable.shape) for variable in self.variables]
         self._value = tf.function(self.trace)
         self._gradient = tf.function(self.trace_gradient)
 
     def weights(self) -> Tensors:
         """The present values of the trainable weights, in their own dtypes."""
-        return [backend.value(variable) for variable in self.variables]
+        return [keras_api.value(variable) for variable in self.variables]
 
     def trace(self, weights: Sequence[tf.Tensor], x, y) -> tf.Tensor:
         """The loss of one batch at `weights`, a float32 scalar; to be traced."""
-        with backend.Substitution(self.variables, list(weights)) as substitution:
+        with keras_api.Substitution(self.variables, list(weights)) as substitution:
             predictions, added = substitution.call(self.model, x)
         losses = [mean_loss(self.loss, y, predictions), *added]
         return tf.add_n([tf.cast(each, tf.float32) for each in losses])

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.bases import TrajectoryBasis
+from random_bases.device import refuse_ipus
 from random_bases.models.parametrisation import Parametrisation
-from random_bases.sampling.target import refuse_ipus
 from random_bases.subspace import Subspace
 
 

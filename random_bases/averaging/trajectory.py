@@ -19,8 +19,8 @@ from typing import Any, Dict, List, Sequence, Union
 
 import numpy as np
 
+from random_bases import keras_api
 from random_bases.keras_api import keras
-from random_bases.models import backend
 
 FORMAT_VERSION = 1
 DTYPES = ("float32", "float16")
@@ -189,7 +189,7 @@ class TrajectoryWriter:
                 weights[begin : begin + values.size] = values
             if not np.isfinite(weights[begin : begin + values.size]).all():
                 raise ValueError(
-                    f"{backend.path(variable)!r} has values at step {step} that are not finite in "
+                    f"{keras_api.path(variable)!r} has values at step {step} that are not finite in "
                     f"dtype={self._index['dtype']!r}."
                 )
             begin += values.size
@@ -232,14 +232,14 @@ def split_variables(model: keras.Model):
     """(the trainable variables of a model, all others)."""
     trained = list(model.trainable_variables)
     ids = {id(variable) for variable in trained}
-    return trained, [variable for variable in backend.state(model) if id(variable) not in ids]
+    return trained, [variable for variable in keras_api.state(model) if id(variable) not in ids]
 
 
 def describe(model: keras.Model) -> Dict[str, Any]:
     """What an index says of a model. Paths do not count: Keras numbers them by what else was built."""
     trained, state = split_variables(model)
-    variables = [[backend.path(v), _dtype(v), [int(n) for n in v.shape]] for v in trained]
-    others = [[backend.path(v), _dtype(v), [int(n) for n in v.shape]] for v in state]
+    variables = [[keras_api.path(v), _dtype(v), [int(n) for n in v.shape]] for v in trained]
+    others = [[keras_api.path(v), _dtype(v), [int(n) for n in v.shape]] for v in state]
     shapes = json.dumps([[each[1:] for each in part] for part in (variables, others)])
     return {
         "size": sum(int(np.prod(shape, dtype=np.int64)) for _, _, shape in variables),

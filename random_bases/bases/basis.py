@@ -9,8 +9,8 @@ from typing import Any, Callable, Dict, Sequence, Tuple
 import tensorflow as tf
 
 from random_bases.arguments import is_int
+from random_bases.device import in_ipu_program
 from random_bases.sampling.seeds import Seed, as_seed
-from random_bases.sampling.target import in_ipu_program
 
 Tensor = tf.Tensor
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 from random_bases.arguments import is_int, plain
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import layout, stored, unknown_one
+from random_bases.device import generator_at_hand
 from random_bases.sampling import counter, derive_key, get_distribution, get_generator
 from random_bases.sampling.seeds import SAMPLES
-from random_bases.sampling.target import generator_at_hand
 
 Tensor = tf.Tensor
 Tensors = Tuple[Tensor, ...]

@@ -12,9 +12,9 @@ import tensorflow as tf
 from random_bases.arguments import is_int
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import Pairs, stored, unknown_one
+from random_bases.device import on_ipu
 from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import SAMPLES
-from random_bases.sampling.target import on_ipu
 
 Tensor = tf.Tensor
 

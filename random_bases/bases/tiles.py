@@ -10,9 +10,9 @@ from typing import Callable, Tuple
 
 import tensorflow as tf
 
+from random_bases.device import in_ipu_program, on_ipu
 from random_bases.sampling import counter, get_generator
 from random_bases.sampling.distributions import Distribution
-from random_bases.sampling.target import in_ipu_program, on_ipu
 
 Tensor = tf.Tensor
 Tensors = Tuple[Tensor, ...]

@@ -12,7 +12,6 @@ from random_bases import keras_api
 from random_bases.bases.basis import compiled
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.keras_api import keras
-from random_bases.models import backend
 
 Tensor = tf.Tensor
 Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
@@ -88,7 +87,7 @@ class Together:
             weights = self._weights(first, tf.zeros([count]), update)
             losses, outputs, masks = self._evaluate(weights, batch)
             all_ = _of_all(batch, outputs, masks, count, signs, shared)
-            backend.update_metrics(self._population.model, *all_)
+            keras_api.update_metrics(self._population.model, *all_)
             return tf.reshape(losses, [count, signs])
 
         def write(i, array):
@@ -108,7 +107,7 @@ class Together:
         population = self._population
         perturbations = population.perturbations.trace(first + tf.range(like.shape[0]), update)
         return [
-            _rows_of_signs(backend.value(variable), population.sigma * phi, population.signs)
+            _rows_of_signs(keras_api.value(variable), population.sigma * phi, population.signs)
             for variable, phi in zip(population.variables, perturbations)
         ]
 
@@ -123,7 +122,7 @@ class Together:
 
         def forward(row_and_weights):
             row, weights = row_and_weights
-            with backend.Substitution(population.variables, weights) as substitution:
+            with keras_api.Substitution(population.variables, weights) as substitution:
                 outputs, added = substitution.call(
                     population.model, of_row(row)[0], training=population.training
                 )
@@ -135,7 +134,7 @@ class Together:
         def loss(row):
             of_this = tf.nest.map_structure(lambda tensor: tf.gather(tensor, row), (outputs, masks))
             masked = keras_api.with_masks(*of_this)
-            return backend.compiled_loss(population.model, of_row(row), masked) + tf.gather(added, row)
+            return keras_api.compiled_loss(population.model, of_row(row), masked) + tf.gather(added, row)
 
         losses = tf.map_fn(loss, tf.range(rows), fn_output_signature=tf.float32, parallel_iterations=1)
         return losses, outputs, masks
@@ -174,7 +173,7 @@ class InPlace:
 
             def loss():
                 value, outputs, masks = self._evaluate(batch)
-                backend.update_metrics(self._population.model, batch, keras_api.with_masks(outputs, masks))
+                keras_api.update_metrics(self._population.model, batch, keras_api.with_masks(outputs, masks))
                 return value
 
             return i + 1, array.write(i, tf.stack(self._around(i, update, loss)))
@@ -217,7 +216,7 @@ class InPlace:
             return
         # A program for each shape: one of all variables takes more memory.
         for variable, start in zip(self._population.variables, perturbations.starts):
-            raw = backend.raw(variable)
+            raw = keras_api.raw(variable)
             program = self._program((tuple(raw.shape), raw.dtype), self._move)
             program(raw, tf.constant(start), coefficient, index, update)
 
@@ -239,7 +238,7 @@ class InPlace:
     def _trace(self, batch: Any) -> Tuple[Tensor, Any, Masks]:
         model = self._population.model
         outputs = model(batch[0], training=self._population.training)
-        loss = backend.compiled_loss(model, batch, outputs) + _sum(model.losses)
+        loss = keras_api.compiled_loss(model, batch, outputs) + _sum(model.losses)
         return loss, outputs, keras_api.masks_of(outputs)
 
 

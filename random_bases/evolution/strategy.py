@@ -15,13 +15,12 @@ import tensorflow as tf
 from random_bases import arguments, keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Compartments
+from random_bases.device import is_of_ipus
 from random_bases.evolution import shaping
 from random_bases.evolution.batches import stream
 from random_bases.evolution.offspring import InPlace, Population, Together
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.keras_api import keras
-from random_bases.models import backend
-from random_bases.sampling.target import is_of_ipus
 
 MINIBATCHES = ("independent", "shared")
 UPDATE_SCALES = ("gradient", "paper")
@@ -129,7 +128,7 @@ class NaturalEvolutionStrategies:
         variables = model.trainable_variables
         perturbations = Perturbations(
             [tuple(v.shape) for v in variables],
-            [backend.path(v) for v in variables],
+            [keras_api.path(v) for v in variables],
             population // 2 if antithetic else population,
             basis,
             compartments,
@@ -143,7 +142,7 @@ class NaturalEvolutionStrategies:
             model, perturbations, sigma, antithetic, minibatch == "shared", training, jit_compile
         )
         keras_api.build_optimizer(self.optimizer, variables)
-        backend.attach_optimizer(model, self.optimizer)
+        keras_api.attach_optimizer(model, self.optimizer)
         self._rows = min(_MOST_TOGETHER, memory_budget // (4 * perturbations.size))
         self._loss = keras.metrics.Mean(name="loss")
         self._compilation = None
@@ -206,10 +205,10 @@ class NaturalEvolutionStrategies:
         _check_bool("shuffle", shuffle)
         if x is None and self._objective is None:
             raise ValueError("x=None is allowed with an objective only.")
-        if self._objective is None and not backend.is_compiled(self.model):
+        if self._objective is None and not keras_api.is_compiled(self.model):
             raise ValueError(f"model={self.model.name!r} is not compiled: call its `compile` with a loss.")
         model = self.model
-        backend.attach_optimizer(model, self.optimizer)
+        keras_api.attach_optimizer(model, self.optimizer)
         model.stop_training = False
         self._build_once()
         data = None
@@ -226,7 +225,7 @@ class NaturalEvolutionStrategies:
             steps=math.ceil(updates),
         )
         callbacks.on_train_begin()
-        first_epoch = backend.restored_epoch(model, initial_epoch)
+        first_epoch = keras_api.restored_epoch(model, initial_epoch)
         iterator = None
         if data is not None:
             start = int(self.optimizer.iterations) * self.batches_per_update
@@ -244,7 +243,7 @@ class NaturalEvolutionStrategies:
             callbacks.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
-        backend.finalize(model)
+        keras_api.finalize(model)
         callbacks.on_train_end(logs)
         return model.history
 
@@ -302,12 +301,12 @@ class NaturalEvolutionStrategies:
         return {f"val_{name}": value for name, value in logs.items()}
 
     def _logs(self) -> Dict[str, float]:
-        results = {**backend.metrics_results(self.model), "loss": self._loss.result()}
+        results = {**keras_api.metrics_results(self.model), "loss": self._loss.result()}
         return {name: np.asarray(value).tolist() for name, value in results.items()}
 
     def _build_once(self) -> None:
         """Programs, traced anew if the model was compiled anew."""
-        compilation = backend.compilation(self.model)
+        compilation = keras_api.compilation(self.model)
         if self._compilation is not None and self._compilation is compilation:
             return
         self._compilation = compilation

@@ -4,11 +4,10 @@ from typing import Any, Dict, List, Sequence, Union
 
 import tensorflow as tf
 
-from random_bases import bases
+from random_bases import bases, keras_api
 from random_bases.arguments import is_int
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
-from random_bases.models import backend
 from random_bases.sampling.seeds import as_seed
 from random_bases.subspace import Subspace
 
@@ -46,7 +45,7 @@ class Parametrisation:
             basis,
             compartments,
             allocation,
-            [backend.path(variable) for variable in self.variables],
+            [keras_api.path(variable) for variable in self.variables],
         )
 
     @property
@@ -57,7 +56,7 @@ class Parametrisation:
     def theta(self, coordinates) -> List[tf.Tensor]:
         """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
         directions = self.expand(coordinates)
-        theta0 = [backend.value(variable) for variable in self.variables]
+        theta0 = [keras_api.value(variable) for variable in self.variables]
         return [start + tf.cast(direction, start.dtype) for start, direction in zip(theta0, directions)]
 
     def expand(self, coordinates) -> List[tf.Tensor]:

@@ -4,13 +4,13 @@ from typing import List, Sequence, Union
 
 import tensorflow as tf
 
-from random_bases import bases, compression, strategies
+from random_bases import bases, keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
 from random_bases.keras_api import keras, register_serializable, strategy_of
-from random_bases.models import backend
+from random_bases.keras_api.traces import refuse_decorated_methods, users_classes
+from random_bases.models import compression
 from random_bases.models.parametrisation import Parametrisation
-from random_bases.models.traces import refuse_decorated_methods, users_classes
 
 # What Keras's `fit`, `evaluate` and `predict` call of the model that they are called of.
 _OF_TRAINING = (
@@ -123,8 +123,8 @@ class SubspaceModel(keras.Model):
 
     def call(self, inputs, training=None):
         del training  # the wrapped model finds it in the call's context
-        theta = self._parametrisation.theta(backend.value(self.coordinates))
-        with backend.Substitution(self._parametrisation.variables, theta) as substitution:
+        theta = self._parametrisation.theta(keras_api.value(self.coordinates))
+        with keras_api.Substitution(self._parametrisation.variables, theta) as substitution:
             outputs, losses = substitution.call(self.model, inputs)
         self._set_losses([*losses, *self._penalties(theta)])
         return outputs
@@ -177,17 +177,17 @@ class SubspaceModel(keras.Model):
         """
         # On the device that trained it, whose directions they are.
         theta = strategies.call(
-            strategy_of(self), lambda: self._parametrisation.theta(backend.value(self.coordinates))
+            strategy_of(self), lambda: self._parametrisation.theta(keras_api.value(self.coordinates))
         )
         clone = clone_model(self.model)
         trained = {id(v): value for v, value in zip(self._parametrisation.variables, theta)}
-        for variable, new in zip(backend.state(self.model), backend.state(clone)):
-            new.assign(trained.get(id(variable), backend.value(variable)))
+        for variable, new in zip(keras_api.state(self.model), keras_api.state(clone)):
+            new.assign(trained.get(id(variable), keras_api.value(variable)))
         return clone
 
     def export(self, filepath, *arguments, **options):
         """As Keras exports any model (Keras 2.6: none); inputs are the wrapped model's by default."""
-        return super().export(filepath, *arguments, **{**backend.export_options(self.model), **options})
+        return super().export(filepath, *arguments, **{**keras_api.export_options(self.model), **options})
 
     def export_compressed(self, path: str) -> int:
         """Writes what `random_bases.load_compressed` needs to rebuild the trained model, in a few bytes.
@@ -211,15 +211,15 @@ class SubspaceModel(keras.Model):
     def get_config(self):
         return {
             "name": self.name,
-            "model": backend.serialize(self.model),
-            "trainable": [layer.trainable for layer in backend.layers(self.model)],
+            "model": keras_api.serialize(self.model),
+            "trainable": [layer.trainable for layer in keras_api.layers(self.model)],
             **self._parametrisation.get_config(),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        model = backend.deserialize(config.pop("model"), custom_objects)
+        model = keras_api.deserialize(config.pop("model"), custom_objects)
         _set_trainable(model, config.pop("trainable"))
         if isinstance(config["basis"], dict):
             config["basis"] = bases.deserialize(config["basis"])
@@ -233,14 +233,14 @@ def clone_model(model: keras.Model) -> keras.Model:
       ValueError: if it has no configuration, or the clone's weights differ in number or shape.
     """
     try:
-        clone = backend.clone(model)
+        clone = keras_api.clone(model)
     except (NotImplementedError, TypeError) as error:  # there is none, or another than __init__ takes
         raise ValueError(
             f"model={model.name!r} cannot be cloned: implement its get_config, to return what its __init__ "
             "takes."
         ) from error
-    _set_trainable(clone, [layer.trainable for layer in backend.layers(model)])
-    expected, found = ([tuple(v.shape) for v in backend.state(each)] for each in (model, clone))
+    _set_trainable(clone, [layer.trainable for layer in keras_api.layers(model)])
+    expected, found = ([tuple(v.shape) for v in keras_api.state(each)] for each in (model, clone))
     if expected != found:
         raise ValueError(
             f"model={model.name!r} cannot be cloned: its variables have shapes {expected}, those of what "
@@ -251,7 +251,7 @@ def clone_model(model: keras.Model) -> keras.Model:
 
 def _set_trainable(model: keras.Model, trainable: Sequence[bool]) -> None:
     """Freezes layers: subclassed models do not tell in their configuration which are."""
-    for layer, each in zip(backend.layers(model), trainable):  # outer layers first: they set inner ones
+    for layer, each in zip(keras_api.layers(model), trainable):  # outer layers first: they set inner ones
         if layer.trainable != each:
             layer.trainable = each
 
@@ -270,13 +270,13 @@ def _checked(model: keras.Model) -> keras.Model:
     for variable in model.trainable_variables:
         if getattr(variable, "constraint", None) is not None:
             raise ValueError(
-                f"model={model.name!r} has a constraint on {backend.path(variable)!r}, which theta0 + P c "
+                f"model={model.name!r} has a constraint on {keras_api.path(variable)!r}, which theta0 + P c "
                 "cannot keep; remove it."
             )
     _refuse_training_methods(model)
-    for layer in backend.layers(model):
+    for layer in keras_api.layers(model):
         refuse_decorated_methods(layer)
-    if any(getattr(layer, "_remat_mode", None) is not None for layer in backend.layers(model)):
+    if any(getattr(layer, "_remat_mode", None) is not None for layer in keras_api.layers(model)):
         raise ValueError(
             f"model={model.name!r} has layers made in a RematScope: they would be recomputed at theta0 "
             "for the gradient."

@@ -20,7 +20,7 @@ from typing import Callable, List, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from random_bases.sampling.target import on_ipu
+from random_bases.device import on_ipu
 from random_bases.subspace import Subspace
 
 REPLICAS = ("shared", "independent", "split")

@@ -1,6 +1,6 @@
 import pytest
 
-from random_bases.experiments import analyses, results
+from experiments import analyses, results
 
 
 def test_orthogonality_is_written_once_and_drawn_again(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import random_bases as rb
-from random_bases.experiments import averaging_runs, datasets, networks, results, training
+from experiments import averaging_runs, datasets, networks, results, training
 from tests.experiments.test_training import ROOT, environment, write_config
 
 

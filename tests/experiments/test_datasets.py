@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from random_bases.experiments import datasets, networks
-from random_bases.experiments.datasets import ImageSplit, Preprocessing
+from experiments import datasets, networks
+from experiments.datasets import ImageSplit, Preprocessing
 from random_bases.keras_api import keras, set_random_seed
 
 MNIST_LIKE = Preprocessing(255, pad=3, brightness=0.5)

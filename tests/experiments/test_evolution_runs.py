@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from random_bases.experiments import results, training
+from experiments import results, training
 
 STEPS = 1097 // 32  # batches in an epoch of the digits
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from random_bases.experiments import datasets, intrinsic, networks, results, training
+from experiments import datasets, intrinsic, networks, results, training
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,7 @@ def killed_and_resumed(tmp_path_factory):
     lines = "".join(f"    config.{name} = {value!r}\n" for name, value in SMALL.items())
     config_file = directory / "config.py"
     config_file.write_text(
-        "from random_bases.experiments.intrinsic import default_config\n\n\n"
+        "from experiments.intrinsic import default_config\n\n\n"
         f"def get_config():\n    config = default_config()\n{lines}    return config\n"
     )
     script = str(ROOT / "scripts" / "intrinsic_dimension.py")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from random_bases.experiments import datasets, ipu_runs, training
+from experiments import datasets, ipu_runs, training
 from tests.poplar.double import Pod, installed
 
 

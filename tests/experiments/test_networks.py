@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from random_bases.experiments import networks
+from experiments import networks
 from random_bases.keras_api import keras, set_random_seed
 
 MNIST, CIFAR10, DIGITS = (28, 28, 1), (32, 32, 3), (8, 8, 1)

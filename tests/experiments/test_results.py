@@ -1,6 +1,6 @@
 import pytest
 
-from random_bases.experiments import figures, results
+from experiments import figures, results
 
 
 def test_json_round_trip_leaves_no_other_file(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from random_bases.experiments import results, training
+from experiments import results, training
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def write_config(path, **changes):
     """A configuration file as in configs/."""
     lines = "".join(f"    config.{name} = {value!r}\n" for name, value in changes.items())
     path.write_text(
-        "from random_bases.experiments.training import default_config\n\n\n"
+        "from experiments.training import default_config\n\n\n"
         f"def get_config():\n    config = default_config()\n{lines}    return config\n"
     )
     return path

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from random_bases.experiments import results, workers
+from experiments import results, workers
 from random_bases.keras_api import GENERATION
 from tests.experiments.test_training import assert_same_state, final_state, write_config
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from random_bases.experiments import results
-from random_bases.experiments.paper import figure4, items, presets, records, runner
+from experiments import results
+from experiments.paper import figure4, items, presets, records, runner
 from tests.experiments.paper.test_published import configuration
 
 PRESET = presets.PRESETS["smoke"]

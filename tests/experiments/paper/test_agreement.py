@@ -1,7 +1,7 @@
 import pytest
 
-from random_bases.experiments.paper import agreement, published
-from random_bases.experiments.paper.table1 import COLUMNS
+from experiments.paper import agreement, published
+from experiments.paper.table1 import COLUMNS
 
 
 def row(config="fc_mnist", epochs=100, **means):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from random_bases.experiments.paper import figure1
+from experiments.paper import figure1
 
 
 @pytest.mark.slow

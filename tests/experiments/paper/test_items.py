@@ -1,7 +1,7 @@
 import pytest
 
-from random_bases.experiments import results, training
-from random_bases.experiments.paper import items, presets, runner
+from experiments import results, training
+from experiments.paper import items, presets, runner
 from tests.experiments.paper import fabricated
 from tests.experiments.paper.test_published import configuration
 

@@ -1,6 +1,6 @@
 import pytest
 
-from random_bases.experiments.paper import figure2, panels, presets
+from experiments.paper import figure2, panels, presets
 
 
 @pytest.mark.parametrize("ending, magic", [("png", b"\x89PNG"), ("svg", b"<?xml")])

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from random_bases.experiments.paper import presets, published
+from experiments.paper import presets, published
 
 ROOT = Path(__file__).resolve().parents[3]
 

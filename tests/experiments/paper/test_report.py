@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from random_bases.experiments import results
-from random_bases.experiments.paper import augmentation, figure3, presets, report, runs, table1
+from experiments import results
+from experiments.paper import augmentation, figure3, presets, report, runs, table1
 from tests.experiments.paper import fabricated
 
-pytest.importorskip("plotly", reason="the page needs plotly: pip install -e '.[report]'")
-pytest.importorskip("tqdm", reason="runs need tqdm: pip install -e '.[report]'")
+pytest.importorskip("plotly", reason="the page needs plotly: pip install -e '.[experiments]'")
+pytest.importorskip("tqdm", reason="runs need tqdm: pip install -e '.[experiments]'")
 
 
 # With a table that is wider than a telephone.

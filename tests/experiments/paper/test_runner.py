@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from random_bases.experiments.paper import runs
+from experiments.paper import runs
 
-pytest.importorskip("tqdm", reason="runs need tqdm: pip install -e '.[report]'")
-from random_bases.experiments.paper import runner
+pytest.importorskip("tqdm", reason="runs need tqdm: pip install -e '.[experiments]'")
+from experiments.paper import runner
 
 ROOT = Path(__file__).resolve().parents[3]
 SERIES = runs.series("fc_digits", "rbd", basis="hadamard")

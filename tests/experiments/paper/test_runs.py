@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from random_bases.experiments.paper import runs
+from experiments.paper import runs
 
 SERIES = runs.series("fc_mnist", "rbd", basis="hadamard", learning_rate=0.125)
 

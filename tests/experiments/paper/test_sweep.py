@@ -1,6 +1,6 @@
 import pytest
 
-from random_bases.experiments.paper import runs, sweep
+from experiments.paper import runs, sweep
 from tests.experiments.paper.test_runs import leave
 
 

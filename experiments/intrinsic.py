@@ -1,0 +1,256 @@
+"""The intrinsic dimension of a network and a data set, in one directory.
+
+A network is trained directly, then in d fixed random directions (`random_bases.SubspaceModel`), for
+the d that `random_bases.analysis.intrinsic_dimension.search` asks for: Li et al. 2018
+(arXiv:1804.08838). Both with Adam at a constant learning rate, without augmentation.
+
+| file                  | content                                                          |
+| --------------------- | ---------------------------------------------------------------- |
+| `config.json`         | the part of the configuration that an accuracy depends on        |
+| `evaluations/*.json`  | one for each training, written when it has finished              |
+| `results.json`        | at the end: the intrinsic dimension, the curve, versions, command |
+| `evaluations.csv`     | at the end: a row for each training                              |
+| `accuracy.png`        | at the end: accuracy against d                                   |
+
+An accuracy is a function of configuration, d and seed. So a search that was killed and is started
+again goes on with the first training that had not finished, and ends with the same results.
+"""
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Union
+
+import ml_collections
+import numpy as np
+
+import random_bases
+from experiments import datasets, figures, networks, results, training
+from random_bases import keras_api
+from random_bases.analysis import intrinsic_dimension
+from random_bases.keras_api import keras
+
+SHUFFLES = ("", "pixels", "labels")
+ACCURACIES = ("test", "train")
+
+# What decides which trainings there are, or where the data lies, but not what one of them gives.
+_FREE = ("data_dir", "seeds", "start", "fraction", "growth", "resolution")
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The configuration of a search, each key with its default; what configs/intrinsic_*.py start from.
+
+    Keys:
+      dataset: "digits", "mnist", "fashion_mnist" or "cifar10".
+      data_dir: directory with `<dataset>.npz`; "" takes `keras.datasets`.
+      shuffle: "": nothing, "pixels": of all images in the same way, "labels": of training examples.
+      shuffle_seed: of that permutation, the same in all trainings.
+      network: a name in `experiments.networks`.
+      basis: a name in `random_bases.bases.names()`.
+      learning_rates: Adam's, "direct" and "subspace".
+      batch_size, epochs: of every training.
+      accuracy: "test", or "train" where labels can only be memorised.
+      fraction: of the direct network's mean accuracy, which the intrinsic dimension must reach.
+      start, growth, resolution: of `random_bases.analysis.intrinsic_dimension.search`.
+      seeds: of initial weights, order of the data and directions; one training for each.
+    """
+    return ml_collections.ConfigDict(
+        {
+            "dataset": "digits",
+            "data_dir": "",
+            "shuffle": "",
+            "shuffle_seed": 0,
+            "network": "fc200",
+            "basis": "hadamard",
+            "learning_rates": {"direct": 1e-3, "subspace": 1e-2},
+            "batch_size": 128,
+            "epochs": 10,
+            "accuracy": "test",
+            "fraction": 0.9,
+            "start": (100,),
+            "growth": 2.0,
+            "resolution": 0.1,
+            "seeds": (0, 1, 2),
+        }
+    )
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError or TypeError for unknown or missing keys, wrong types and bad values."""
+    training.check_keys(config, default_config())
+    for key, allowed in (("shuffle", SHUFFLES), ("accuracy", ACCURACIES)):
+        if config[key] not in allowed:
+            raise ValueError(f"config.{key}={config[key]!r} is unknown; allowed: {allowed}.")
+    if config.basis not in random_bases.bases.names():
+        raise ValueError(f"config.basis={config.basis!r} is unknown; allowed: {random_bases.bases.names()}.")
+    if set(config.learning_rates) != {"direct", "subspace"}:
+        raise ValueError('config.learning_rates needs exactly the keys "direct" and "subspace".')
+    for name, rate in config.learning_rates.items():
+        if not (rate > 0 and math.isfinite(rate)):
+            raise ValueError(f"config.learning_rates.{name}={rate} must be positive.")
+    for key in ("batch_size", "epochs"):
+        if config[key] < 1:
+            raise ValueError(f"config.{key}={config[key]} must be at least 1.")
+    if not 0 < config.fraction <= 1:
+        raise ValueError(f"config.fraction={config.fraction} must be in (0, 1].")
+    for seed in (config.shuffle_seed, *config.seeds):
+        if not (isinstance(seed, int) and 0 <= seed < 2**31):
+            raise ValueError(f"config.seeds, config.shuffle_seed: {seed!r} must be an int in [0, 2**31).")
+
+
+def load_data(config: ml_collections.ConfigDict) -> datasets.ImageDataset:
+    """The data set that a configuration describes, shuffled as it says."""
+    data = datasets.load(config.dataset, config.data_dir or None)
+    if config.shuffle == "pixels":
+        return datasets.shuffle_pixels(data, config.shuffle_seed)
+    if config.shuffle == "labels":
+        return datasets.shuffle_labels(data, config.shuffle_seed)
+    return data
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    data: datasets.ImageDataset,
+    dimensions: Optional[int],
+    seed: int,
+    verbose: int = 1,
+) -> float:
+    """Trains once and returns the accuracy, a fraction.
+
+    Args:
+      config: as `default_config`.
+      data: as `load_data` gives it.
+      dimensions: d; None trains all weights.
+      seed: an int in [0, 2**31).
+      verbose: 0: silent, 1: a progress bar, 2: a line.
+
+    Raises:
+      ValueError: if `dimensions` is not from 1 to the number of parameters, or other values are bad.
+      DivergedError: if the loss became infinite or not a number.
+    """
+    keras.backend.clear_session()  # many trainings in one process would pile up
+    keras_api.set_random_seed(seed)
+    model = networks.get(config.network, data.input_shape, data.num_classes)
+    if dimensions is not None:
+        model = random_bases.SubspaceModel(model, dimensions, basis=config.basis, seed=seed)
+    rate = config.learning_rates["direct" if dimensions is None else "subspace"]
+    steps = datasets.steps_per_epoch(data.train, config.batch_size)
+    keras_api.compile_model(
+        model,
+        optimizer=keras.optimizers.Adam(rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=training.steps_per_execution(steps * config.epochs),
+        jit_compile=False,  # the bases are compiled in any case, and nothing else here gains by it
+    )
+    batches = datasets.training_batches(
+        data.train, config.batch_size, seed, num_steps=steps * config.epochs, augment=False
+    )
+    # All epochs as one: one progress bar, and no time lost between them.
+    history = model.fit(
+        datasets.without_autotuning(batches),
+        steps_per_epoch=steps * config.epochs,
+        epochs=1,
+        verbose=verbose,
+        shuffle=False,  # the dataset is shuffled
+    )
+    (loss,) = history.history["loss"]
+    if not math.isfinite(loss):
+        raise training.DivergedError(
+            f"Training diverged: mean loss {loss} at d = {dimensions}, seed {seed}. A smaller learning "
+            f"rate than {rate} may help."
+        )
+    examples = data.test if config.accuracy == "test" else data.train
+    _, accuracy = model.evaluate(
+        datasets.without_autotuning(datasets.evaluation_batches(examples, 1000)), verbose=0
+    )
+    return float(accuracy)
+
+
+def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: int = 1) -> Dict[str, Any]:
+    """Searches the intrinsic dimension in `workdir`, or what is left to search, and returns the results.
+
+    Args:
+      config: as `default_config`. Seeds and all that only steers the search may differ from those of a
+        search found in `workdir`: what it trained is used.
+      workdir: the search's directory; made if absent.
+      verbose: 0: silent, 1: a progress bar for each training, 2: a line.
+
+    Returns:
+      What `results.json` holds.
+
+    Raises:
+      ValueError, TypeError: for a configuration that is not allowed, or one that differs from that of
+        the search in `workdir`.
+      DivergedError: if a training diverged.
+    """
+    check_config(config)
+    workdir = Path(workdir)
+    data = load_data(config)
+    model = networks.get(config.network, data.input_shape, data.num_classes)
+    parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    how = (config.start, parameters, config.seeds, config.growth, config.resolution)
+    intrinsic_dimension.check_search(*how)
+    directory = workdir / "evaluations"
+    directory.mkdir(parents=True, exist_ok=True)
+    wanted = {key: value for key, value in config.to_dict().items() if key not in _FREE}
+    results.keep_config(workdir / "config.json", wanted, but=())
+    rows: List[Dict[str, Any]] = []
+
+    def evaluate(dimensions: Optional[int], seed: int) -> float:
+        method = "direct" if dimensions is None else "subspace"
+        trained = parameters if dimensions is None else dimensions
+        path = directory / f"{method}_d{trained}_seed{seed}.json"
+        if not path.exists():
+            if verbose:
+                what = "direct training" if dimensions is None else f"d = {dimensions}"
+                print(f"{what}, seed {seed}", flush=True)
+            start = time.perf_counter()
+            accuracy = train(config, data, dimensions, seed, verbose)
+            seconds = time.perf_counter() - start
+            results.write_json(path, {"accuracy": accuracy, "seconds": seconds})
+            if verbose:
+                print(f"  {config.accuracy} accuracy {accuracy:.4f}", flush=True)
+        found = results.read_json(path)
+        rows.append({"method": method, "dimensions": trained, "seed": seed, **found})
+        return found["accuracy"]
+
+    direct = [evaluate(None, seed) for seed in config.seeds]
+    mean = math.fsum(direct) / len(direct)
+    found = intrinsic_dimension.search(evaluate, config.fraction * mean, *how)
+    content = {
+        "config": config.to_dict(),
+        "parameters": parameters,
+        "direct": {"accuracies": direct, "mean": mean},
+        "threshold": found.threshold,
+        "intrinsic_dimension": found.dimensions,
+        "largest_below": found.below,
+        "curve": [{**point._asdict(), "mean": point.mean} for point in found.curve()],
+        "seconds": sum(row["seconds"] for row in rows),
+        **training.environment(),
+    }
+    _write_csv(workdir / "evaluations.csv", rows)
+    figures.intrinsic_dimension(
+        workdir / "accuracy.png",
+        found.curve(),
+        mean,
+        found.threshold,
+        found.dimensions,
+        title=f"{_describe(config)}, D = {parameters:,}, {config.epochs} epochs",
+        ylabel=f"{config.accuracy} accuracy",
+    )
+    results.write_json(workdir / "results.json", content)
+    return results.read_json(workdir / "results.json")
+
+
+def _describe(config: ml_collections.ConfigDict) -> str:
+    shuffled = f", {config.shuffle} shuffled" if config.shuffle else ""
+    return f"{config.network} on {config.dataset}{shuffled}"
+
+
+def _write_csv(path: Path, rows: List[Dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,142 @@
+"""Figure 1: a loss surface, the steepest descent at a point, and its part in a random basis of one direction.
+
+Not a drawing: a network on handwritten digits is restricted to two filter-normalised directions of its weight
+space, so that D = 2; the surface is its training loss, and the basis a `random_bases.bases` one with d = 1.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments import datasets, networks, results, training
+from experiments.paper import panels, runs, timing
+from experiments.paper.presets import Preset
+from random_bases import bases
+from random_bases.analysis import directions, landscape
+from random_bases.keras_api import compile_model, set_random_seed
+
+_EPOCHS = 10
+_EXAMPLES = 500
+_POINTS = 31
+_REACH = 1.5
+_START = (-0.9, 1.1)  # where the arrows begin, in units of the directions
+_DIFFERENCE = 1e-2
+_ARROW = 0.6  # the length of the steepest descent's arrow on the plane
+_SEED = 0
+
+
+def plan(preset: Preset) -> List[runs.Run]:
+    """No runs: the network is trained in seconds."""
+    del preset
+    return []
+
+
+def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
+    """What `figure1.json` holds: the surface, the point and its arrows."""
+    del preset
+    return {**timing.kept(workdir / "figure1_surface.json", surface), **training.environment()}
+
+
+def surface() -> Dict[str, Any]:
+    """Trains the network, and measures the loss around it and the arrows."""
+    model, pair = _trained()
+    two = directions.draw(model, 2, seed=0, filter_normalize=True)
+    axis = np.linspace(-_REACH, _REACH, _POINTS).tolist()
+    gradient = _gradient(model, two, pair)
+    basis = bases.get("orthogonal", size=2, dimensions=1)
+    _, in_basis = basis.sketch(gradient.astype(np.float32), seed=_SEED)
+    descent = -_ARROW * gradient / np.linalg.norm(gradient)
+    return {
+        "axis": axis,
+        "loss": landscape.plane(model, two, axis, axis, pair).tolist(),
+        "point": list(_START),
+        "loss_at_point": float(landscape.plane(model, two, _START[:1], _START[1:], pair)[0, 0]),
+        "gradient": gradient.tolist(),
+        "descent": descent.tolist(),
+        "descent_in_basis": (-_ARROW * np.array(in_basis) / np.linalg.norm(gradient)).tolist(),
+    }
+
+
+def _trained():
+    """A network, and examples to take the loss on."""
+    set_random_seed(0)
+    data = datasets.load("digits")
+    model = networks.get("fc", data.input_shape, data.num_classes)
+    config = training.default_config()
+    config.method = "sgd"
+    compile_model(
+        model,
+        jit_compile=False,
+        optimizer=training.build_optimizer(config),
+        loss="sparse_categorical_crossentropy",
+    )
+    steps = datasets.steps_per_epoch(data.train, 32)
+    batches = datasets.training_batches(data.train, 32, seed=0, num_steps=steps * _EPOCHS)
+    model.fit(
+        datasets.without_autotuning(batches),
+        steps_per_epoch=steps,
+        epochs=_EPOCHS,
+        verbose=0,
+        shuffle=False,
+    )
+    (pair,) = datasets.evaluation_batches(data.train, _EXAMPLES).take(1)
+    return model, pair
+
+
+def _gradient(model, two, pair) -> np.ndarray:
+    """Of the loss on the plane, at the start: central differences, [2]."""
+    alpha, beta = _START
+    steps = [-_DIFFERENCE, _DIFFERENCE]
+    along_first = landscape.plane(model, two, [alpha + step for step in steps], [beta], pair)[:, 0]
+    along_second = landscape.plane(model, two, [alpha], [beta + step for step in steps], pair)[0]
+    return np.array([np.diff(values)[0] for values in (along_first, along_second)]) / (2 * _DIFFERENCE)
+
+
+def draw(found: Dict[str, Any], path: Path) -> None:
+    """Draws the surface and the arrows in its tangent plane; the path's ending chooses the format."""
+    figure = Figure(figsize=(7.2, 5.0))
+    axes = figure.add_axes([0.04, 0.06, 0.92, 0.94], projection="3d")
+    axes.computed_zorder = False  # arrows would vanish behind the surface
+    first, second = np.meshgrid(found["axis"], found["axis"], indexing="ij")
+    axes.plot_surface(first, second, np.array(found["loss"]), cmap="viridis", alpha=0.75, linewidth=0)
+    _draw_basis(axes, found)
+    for name, label, colour in (
+        ("descent", "steepest descent", "black"),
+        ("descent_in_basis", "its part in the random basis", "tab:red"),
+    ):
+        step = np.array(found[name])
+        axes.quiver(
+            *found["point"],
+            found["loss_at_point"],
+            *step,
+            float(step @ np.array(found["gradient"])),
+            color=colour,
+            linewidth=2.5,
+            label=label,
+            zorder=10,
+        )
+    axes.set_xlabel("weight 1")
+    axes.set_ylabel("weight 2")
+    axes.set_zlabel("training loss")
+    axes.view_init(elev=40, azim=-80)
+    axes.legend(loc="upper left")
+    panels.save(figure, path)
+
+
+def _draw_basis(axes, found: Dict[str, Any]) -> None:
+    """The vertical plane over the line that the basis spans."""
+    direction = np.array(found["descent_in_basis"])
+    direction = direction / np.linalg.norm(direction)
+    ends = np.array(found["point"]) + np.outer([-0.4, 1.2], direction)
+    heights = np.array([0.0, 1.3 * found["loss_at_point"]])
+    corners = [np.repeat(ends[:, i : i + 1], 2, axis=1) for i in range(2)]
+    axes.plot_surface(*corners, np.tile(heights, (2, 1)), color="tab:red", alpha=0.2, linewidth=0, zorder=5)
+
+
+def write(found: Dict[str, Any], directory: Path) -> None:
+    """Writes `figure1.json`, `figure1.png` and `figure1.svg`."""
+    results.write_json(directory / "figure1.json", found)
+    for ending in ("png", "svg"):
+        draw(found, directory / f"figure1.{ending}")

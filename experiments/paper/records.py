@@ -1,0 +1,58 @@
+"""What ran: one entry for each series of runs, with its configuration, from the runs' directories."""
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+from experiments import results
+from experiments.training import default_config
+
+# What says where, not what.
+_PLACES = ("data_dir",)
+
+
+def collect(workdir: Path) -> List[Dict[str, Any]]:
+    """For each series below `workdir`, in the order of their names: see `_entry`."""
+    directories = sorted(path for path in workdir.glob("*/*") if any(path.glob("seed*/config.json")))
+    return [_entry(path, workdir) for path in directories]
+
+
+def _entry(directory: Path, workdir: Path) -> Dict[str, Any]:
+    """The series in a directory: its name, configuration, and what each seed has reached."""
+    seeds, config, result, made_by = {}, {}, {}, []
+    for path in sorted(directory.glob("seed*/config.json")):
+        config = results.read_json(path)
+        rows = results.read_metrics(path.parent / "metrics.csv")
+        if (path.parent / "result.json").exists():
+            result = results.read_json(path.parent / "result.json")
+            made = {"machine": result.get("machine"), "versions": result.get("versions")}
+            if made not in made_by:
+                made_by.append(made)
+        seeds[str(config["seed"])] = {
+            "epochs": len(rows),
+            "validation_accuracy": rows[-1]["val_accuracy"] if rows else None,
+            "status": _status(path.parent),
+        }
+    default = default_config().to_dict()
+    return {
+        "name": str(directory.relative_to(workdir)),
+        "seeds": seeds,
+        "config": {
+            key: value
+            for key, value in config.items()
+            if key not in (*_PLACES, "seed", "epochs") and value != default.get(key)
+        },
+        "learning_rate": result.get("learning_rate"),
+        "parameters": result.get("parameters"),
+        "made_by": made_by,
+    }
+
+
+def _status(directory: Path) -> str:
+    if not (directory / "result.json").exists():
+        return "under way"
+    return results.read_json(directory / "result.json")["status"]
+
+
+def write(workdir: Path, directory: Path) -> None:
+    """Writes `runs.json`."""
+    results.write_json(directory / "runs.json", collect(workdir))

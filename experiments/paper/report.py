@@ -1,0 +1,153 @@
+"""The page: one HTML file with tables, plots, configurations and findings, which needs no network.
+
+It is made of what is in `<directory>/paper/`: the JSON files of table and figures, `runs.json`, and
+`findings.md`, which people write.
+"""
+
+import base64
+import html
+from pathlib import Path
+from string import Template
+from typing import Any, Dict, List, Optional, Sequence
+
+import markdown
+
+from experiments import results
+from experiments.paper import agreement, augmentation, ours, published, table1
+
+_TEMPLATE = Path(__file__).with_name("report_template.html")
+
+
+def write(directory: Path) -> None:
+    """Writes `<directory>/report.html`.
+
+    Raises:
+      FileNotFoundError: if there is no `<directory>/paper/runs.json`.
+      ImportError: without plotly (the `[experiments]` extra).
+    """
+    from experiments.paper import plots
+
+    folder = directory / "paper"
+    runs = results.read_json(folder / "runs.json")
+    found = {
+        path.stem: results.read_json(path) for path in sorted(folder.glob("*.json")) if path.stem != "runs"
+    }
+    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        summary=_summary(found, folder),
+        table=_table1(found.get("table1")),
+        ours=html.escape(ours.described()),
+        figures="\n".join(_figure(name, found.get(name), folder, plots) for name in published.FIGURES),
+        augmentation=_augmentation(found.get("augmentation")),
+        sweeps=_sweeps(found, plots),
+        protocol=table([dict(zip(("", "paper", "here"), each)) for each in published.DIFFERENCES]),
+        machine=_machine(runs),
+        runs="\n".join(_run(entry) for entry in runs),
+        plotly=plots.script(),
+    )
+    (directory / "report.html").write_text(page, encoding="utf-8")
+
+
+def table(rows: Sequence[Dict[str, str]]) -> str:
+    """Rows of equal keys as an HTML table, which scrolls by itself where it is too wide."""
+    if not rows:
+        return "<p>Nothing has run yet.</p>"
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row.values()) + "</tr>" for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _summary(found: Dict[str, Any], folder: Path) -> str:
+    parts = []
+    if "table1" in found:
+        said = agreement.sentences(found["table1"], found.get("figure3"))
+        parts.append("<ul>" + "".join(f"<li>{html.escape(each)}</li>" for each in said) + "</ul>")
+        parts.append(table(agreement.cells(found["table1"])))
+    findings = folder / "findings.md"
+    if findings.exists():
+        text = markdown.markdown(findings.read_text(encoding="utf-8"), extensions=["tables"])
+        parts.append(
+            text.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+        )
+    return "\n".join(parts)
+
+
+def _table1(content: Optional[Dict[str, Any]]) -> str:
+    if content is None:
+        return table([])
+    endings = (("Markdown", "md"), ("CSV", "csv"), ("JSON", "json"))
+    links = ", ".join(f'<a href="paper/table1.{ending}">{name}</a>' for name, ending in endings)
+    return f'{table(table1.table(content))}\n<p class="files">{links}</p>'
+
+
+def _augmentation(content: Optional[Dict[str, Any]]) -> str:
+    if content is None:
+        return table([])
+    return f"{table(augmentation.table(content))}\n{table(augmentation.parts_table(content))}"
+
+
+def _figure(name: str, content: Optional[Dict[str, Any]], folder: Path, plots) -> str:
+    heading = f'<h3 id="{name}">{_title(name)}</h3>\n<p>The paper: {html.escape(published.FIGURES[name])}</p>'
+    if content is None:
+        return f"{heading}\n<p>Not run yet.</p>"
+    if name == "figure1":
+        image = base64.b64encode((folder / "figure1.png").read_bytes()).decode()
+        alt = "A loss surface with two arrows: the steepest descent, and its part in a random basis"
+        parts = [
+            f'<img src="data:image/png;base64,{image}" alt="{alt}">',
+            plots.surface(content, "figure1-plot"),
+        ]
+    else:
+        parts = [plots.panel(each, f"{name}-{i}") for i, each in enumerate(content["panels"])]
+    links = ", ".join(
+        f'<a href="paper/{name}.{ending}">{ending.upper()}</a>' for ending in ("png", "svg", "json")
+    )
+    return f'{heading}\n{_panels(parts)}\n<p class="files">{links}</p>'
+
+
+def _title(name: str) -> str:
+    return f"Figure {name[len('figure') :]}" + (" (ours)" if name == "figure6" else "")
+
+
+def _panels(parts: List[str]) -> str:
+    return '<div class="panels">' + "".join(f'<div class="panel">{part}</div>' for part in parts) + "</div>"
+
+
+def _sweeps(found: Dict[str, Any], plots) -> str:
+    parts = [
+        plots.panel(each, f"{name}-{i}")
+        for name, content in found.items()
+        if name.startswith("sweep_")
+        for i, each in enumerate(content["panels"])
+    ]
+    return _panels(parts) if parts else "<p>None has run.</p>"
+
+
+def _machine(runs: Sequence[Dict[str, Any]]) -> str:
+    made_by = [each for run in runs for each in run["made_by"] if each["versions"]]
+    kinds = sorted({(str(each["machine"]), _versions(each["versions"])) for each in made_by})
+    return table([{"machine": machine, "versions": versions} for machine, versions in kinds])
+
+
+def _versions(versions: Dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
+
+
+def _run(entry: Dict[str, Any]) -> str:
+    config = "\n".join(f"{key}: {value}" for key, value in sorted(entry["config"].items()))
+    if entry["learning_rate"] is not None:
+        config += f"\nlearning rate used: {entry['learning_rate']:g}"
+    rows = [
+        {
+            "seed": seed,
+            "epochs": str(each["epochs"]),
+            "validation accuracy": "-"
+            if each["validation_accuracy"] is None
+            else f"{100 * each['validation_accuracy']:.2f}%",
+            "": each["status"],
+        }
+        for seed, each in entry["seeds"].items()
+    ]
+    name = html.escape(entry["name"])
+    return f"<details><summary>{name}</summary><pre>{html.escape(config)}</pre>{table(rows)}</details>"

@@ -1,0 +1,561 @@
+"""One run from one configuration, in one directory.
+
+A run is a function of its configuration. Its directory holds
+
+| file           | content                                                              |
+| -------------- | -------------------------------------------------------------------- |
+| `config.json`  | the configuration                                                    |
+| `metrics.csv`  | a row an epoch                                                       |
+| `tensorboard/` | the same as TensorBoard events                                       |
+| `checkpoints/` | the state after the last epoch                                       |
+| `result.json`  | written at the end: metrics, timings, versions, seed, command        |
+
+A run that was killed and is started again goes on after its last whole epoch and ends with the same
+weights, bit for bit, as one that was not: order and augmentation of the data and the random bases are
+functions of (seed, step), and everything else is in the checkpoint. So a finished run that is started with
+more epochs goes on, too, where its epochs do not depend on their number.
+"""
+
+import dataclasses
+import math
+import os
+import platform
+import shlex
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Dict, Optional, Union
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+from ml_collections import config_dict
+
+import random_bases
+from experiments import (
+    averaging_runs,
+    datasets,
+    evolution_runs,
+    ipu_runs,
+    networks,
+    results,
+    workers,
+)
+from random_bases import keras_api, strategies
+from random_bases.keras_api import keras
+
+METHODS = ("sgd", "fpd", "rbd", *evolution_runs.METHODS, *averaging_runs.METHODS)
+# Those whose updates are in `dimensions` directions.
+_IN_DIRECTIONS = ("fpd", "rbd", *evolution_runs.METHODS)
+
+# Steps a device runs without returning to Python: more save no time and make the progress bar coarse.
+_MOST_STEPS_PER_EXECUTION = 150
+
+
+class DivergedError(RuntimeError):
+    """The loss of a run became infinite or not a number."""
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The configuration of a run, each key with its default; what configs/ start from.
+
+    Keys:
+      dataset: "digits", "mnist", "fashion_mnist" or "cifar10".
+      data_dir: directory with `<dataset>.npz`; "" takes `keras.datasets`.
+      augment: whether training images are augmented, as in the paper.
+      crop_padding, brightness: in place of the data set's own: zeros on each side before cropping, and the
+        largest value added to an image's pixels (white is 1); None: the paper's.
+      network: a name in `experiments.networks`.
+      method: "sgd" (plain), "fpd" (a fixed random basis), "rbd" (redrawn every step); "nes" or "rbd-nes"
+        (see `experiments.evolution_runs`); "twa", "swa" or "dldr" (see `averaging_runs`).
+      optimizer: a Keras optimizer by name, used as it is or inside `RandomBasesDescent`; for "dldr" also
+        "bfgs" or "l-bfgs-b", for which an epoch is an iteration.
+      learning_rate: None takes the one of `learning_rates` for the method.
+      learning_rates: method -> learning rate; the methods that the configuration is for.
+      schedule: "constant", or "linear": the learning rate falls to zero, by equal amounts each epoch.
+      dimensions, basis, compartments, allocation: of `RandomBasesDescent`; `compartments` also takes
+        a number ("10") or sizes ("1000,2000") as a string. With evolution `dimensions` is the population.
+      strategy: where it runs, as in `random_bases.strategies`; with several workers `workdir` must be a
+        directory that all of them see.
+      replicas, exchange: of `RandomBasesDescent`, with a strategy of several replicas.
+      ipus: the number of replicas of the strategy "ipu", an IPU each.
+      generator: of bases of independent entries: "counter", the same directions everywhere, or "native", the
+        device's own.
+      batch_size, epochs: of training; an incomplete last batch of an epoch is dropped.
+      seed: of initial weights, data and directions.
+      sigma: of the perturbations of evolution; None: 0.01 for "nes", 0.002 for "rbd-nes".
+      fitness, antithetic, update_scale: of `NaturalEvolutionStrategies`.
+      record: keep the weights in `workdir/trajectory`: "" (not), "epoch", or every so many steps ("500").
+      trajectory: the directory that "twa", "swa" and "dldr" take weights from.
+      snapshots: which of them: "first:end", counted from 0, either may be left out; "": all.
+      regularization: of "twa" and "dldr": `TrainableWeightAveraging`'s.
+    """
+    return ml_collections.ConfigDict(
+        {
+            "dataset": "digits",
+            "data_dir": "",
+            "augment": True,
+            "crop_padding": config_dict.placeholder(int),
+            "brightness": config_dict.placeholder(float),
+            "network": "fc",
+            "method": "rbd",
+            "optimizer": "sgd",
+            "learning_rate": config_dict.placeholder(float),
+            "learning_rates": {"sgd": 0.1, "fpd": 1.0, "rbd": 1.0},
+            "dimensions": 250,
+            "basis": "normal",
+            "compartments": "network",
+            "allocation": "even",
+            "strategy": "auto",
+            "replicas": "shared",
+            "exchange": "coordinates",
+            "batch_size": 32,
+            "epochs": 100,
+            "seed": 0,
+            **evolution_runs.default_keys(),
+            **averaging_runs.default_keys(),
+            **ipu_runs.default_keys(),
+        }
+    )
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError or TypeError for unknown or missing keys, wrong types and bad values."""
+    check_keys(config, default_config())
+    if config.method not in METHODS:
+        raise ValueError(f"config.method={config.method!r} is unknown; allowed: {METHODS}.")
+    unknown = sorted(set(config.learning_rates) - set(METHODS))
+    if unknown:
+        raise ValueError(f"config.learning_rates has unknown methods {unknown}; allowed: {METHODS}.")
+    evolution_runs.check(config)
+    averaging_runs.check(config)
+    ipu_runs.check(config)
+    if config.method == "fpd" and config.optimizer.lower() != "sgd":
+        raise ValueError(
+            f"config.optimizer={config.optimizer!r} would leave the fixed subspace; "
+            'config.method="fpd" needs "sgd".'
+        )
+    for key in ("batch_size", "epochs"):
+        if config[key] < 1:
+            raise ValueError(f"config.{key}={config[key]} must be at least 1.")
+    _check_augmentation(config)
+    if not 0 <= config.seed < 2**31:
+        raise ValueError(f"config.seed={config.seed} must be in [0, 2**31).")
+    if not averaging_runs.trains_by_steps(config):
+        return
+    rate = learning_rate(config)
+    if not (rate > 0 and math.isfinite(rate)):
+        raise ValueError(f"config.learning_rate={rate} must be positive.")
+
+
+def _check_augmentation(config: ml_collections.ConfigDict) -> None:
+    for key in ("crop_padding", "brightness"):
+        value = config[key]
+        if value is not None and not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"config.{key}={value} must be at least 0.")
+        if value is not None and not config.augment:
+            raise ValueError(f"config.{key}={value} has no effect with config.augment=False; leave one out.")
+
+
+def check_keys(config: ml_collections.ConfigDict, default: ml_collections.ConfigDict) -> None:
+    """Raises ValueError or TypeError unless `config` has the keys of `default` and values of its types."""
+    unknown = sorted(set(config) - set(default))
+    missing = sorted(set(default) - set(config))
+    if unknown or missing:
+        raise ValueError(
+            f"config has unknown keys {unknown} and lacks {missing}; allowed: {sorted(default)}."
+        )
+    for key in default:
+        kind = default.get_type(key)
+        # What has no default is a number.
+        allowed = (kind, int, type(None)) if default[key] is None else (kind,)
+        value = config[key]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"config.{key}={value!r} must be of type {kind.__name__}.")
+
+
+def learning_rate(config: ml_collections.ConfigDict) -> float:
+    """The learning rate that a configuration asks for.
+
+    Raises:
+      ValueError: if it has none for its method.
+    """
+    if config.learning_rate is not None:
+        return float(config.learning_rate)
+    if config.method not in config.learning_rates:
+        raise ValueError(
+            f"config.learning_rates has no rate for config.method={config.method!r}, only for "
+            f"{sorted(config.learning_rates)}; set config.learning_rate."
+        )
+    return float(config.learning_rates[config.method])
+
+
+def build_optimizer(config: ml_collections.ConfigDict, size: Optional[int] = None):
+    """The Keras optimizer that a configuration describes; `size`, D, matters to a `generator` of choice only.
+
+    Raises:
+      ValueError: for an unknown optimizer, basis, compartments or allocation.
+    """
+    # By name: tf-keras makes a legacy optimizer of a configuration.
+    inner = keras.optimizers.get(config.optimizer)
+    inner.learning_rate = learning_rate(config)
+    if config.method not in ("fpd", "rbd"):
+        ipu_runs.prepare_optimizer(inner)
+        return inner
+    return random_bases.RandomBasesDescent(
+        inner,
+        dimensions=config.dimensions,
+        basis=ipu_runs.basis(config, size),
+        compartments=_parse_compartments(config.compartments),
+        allocation=config.allocation,
+        redraw_every=1 if config.method == "rbd" else None,
+        seed=config.seed,
+        replicas=config.replicas,
+        exchange=config.exchange,
+    )
+
+
+def _parse_compartments(text: str):
+    numbers = text.split(",")
+    if not all(number.strip().isdigit() for number in numbers):
+        return text
+    sizes = [int(number) for number in numbers]
+    return sizes if len(sizes) > 1 else sizes[0]
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    workdir: Union[str, Path],
+    overwrite: bool = False,
+    verbose: Union[int, str] = 1,
+) -> Dict[str, Any]:
+    """Runs a configuration in `workdir`, or what is left of it, and returns its result.
+
+    Args:
+      config: as `default_config`.
+      workdir: the run's directory; made if absent.
+      overwrite: start anew and discard what the directory holds of a run.
+      verbose: 0: silent, 1 or 2: as `keras.Model.fit`, "run": one progress bar for the whole run.
+
+    Returns:
+      What `result.json` holds. A finished run is not run again: its result is returned. With more
+      epochs than it had it goes on.
+
+    Raises:
+      ValueError, TypeError: for a configuration that is not allowed, or one that differs from that of
+        the run in `workdir`.
+      DivergedError: if the loss became infinite or not a number, now or in the run found there.
+    """
+    check_config(config)
+    strategy = ipu_runs.strategy(config)
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        if config.strategy == "multi_worker":
+            raise ValueError("overwrite is not possible with several workers; remove the directory before.")
+        _discard(workdir)
+    chief = strategies.is_chief(strategy)
+    if chief:
+        # Where the data lies does not change the run.
+        free = ("data_dir", "epochs") if _goes_on(config, workdir) else ("data_dir",)
+        results.keep_config(workdir / "config.json", config.to_dict(), free, default_config().to_dict())
+        results.write_json(workdir / "config.json", config.to_dict())
+    content = _result(config, workdir)
+    if content is None:
+        content = _train(config, workdir, strategy, verbose)
+        if chief:
+            results.write_json(workdir / "result.json", content)
+    if content["status"] == "diverged":
+        raise DivergedError(content["message"])
+    return content
+
+
+def _goes_on(config: ml_collections.ConfigDict, workdir: Path) -> bool:
+    """Whether the run in `workdir` is the beginning of this one: it has no more epochs behind it.
+
+    It may have been meant to have more, and was killed.
+    """
+    if len(results.read_metrics(workdir / "metrics.csv")) > config.epochs:
+        return False
+    return config.schedule == "constant" and averaging_runs.trains_by_steps(config)
+
+
+def _result(config: ml_collections.ConfigDict, workdir: Path) -> Optional[Dict[str, Any]]:
+    """The result found in `workdir`; None if there is none, or of fewer epochs."""
+    path = workdir / "result.json"
+    content = results.read_json(path) if path.exists() else None
+    if content and content["status"] == "finished" and content["config"]["epochs"] < config.epochs:
+        return None
+    return content
+
+
+def _discard(workdir: Path) -> None:
+    for name in ("config.json", "metrics.csv", "result.json"):
+        if (workdir / name).exists():
+            (workdir / name).unlink()
+    for name in ("checkpoints", "tensorboard", "trajectory"):
+        if (workdir / name).exists():
+            tf.io.gfile.rmtree(str(workdir / name))
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    strategy: tf.distribute.Strategy,
+    verbose: Union[int, str],
+) -> Dict[str, Any]:
+    """Trains to the end and returns the content of `result.json`."""
+    heartbeat = workers.Heartbeat(strategy)
+    data = _load(config)
+    steps = datasets.steps_per_epoch(data.train, config.batch_size)
+    keras.backend.clear_session()  # many runs in one process would pile up
+    keras_api.set_random_seed(config.seed)
+    replicas = strategies.replicas(strategy)
+    with strategy.scope():
+        model = networks.get(config.network, data.input_shape, data.num_classes)
+        model = averaging_runs.prepare(config, model)
+        if not averaging_runs.trains_by_steps(config):
+            return dict(_describe(config, model, steps), **averaging_runs.solve(config, model, data))
+        optimizer = build_optimizer(config, _number(model.trainable_variables))
+        keras_api.compile_model(
+            model,
+            optimizer=optimizer,
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            steps_per_execution=steps_per_execution(steps, replicas),
+            jit_compile=jit_compile(config.network) and replicas == 1,
+        )
+        keras_api.build_optimizer(optimizer, model.trainable_variables)
+        ipu_runs.prepare_model(model, strategy)
+    trainer, updates, batches_per_update = model, steps, 1
+    if config.method in evolution_runs.METHODS:
+        trainer = evolution_runs.build(config, model, optimizer, _parse_compartments(config.compartments))
+        updates = evolution_runs.updates_per_epoch(trainer, steps)
+        batches_per_update = trainer.batches_per_update
+
+    own = workers.own_directory(strategy, workdir)
+    checkpoint = _EpochCheckpoint(model, optimizer, workdir / "checkpoints", own / "checkpoints")
+    epoch = checkpoint.restore()
+    metrics = own / "metrics.csv"
+    results.keep_epochs(metrics, epoch)
+    callbacks = [
+        _StopOnDivergence(updates),
+        _EpochSeconds(),
+        workers.ReportTraffic(),
+        heartbeat,
+        keras.callbacks.CSVLogger(str(metrics), append=True),
+        keras.callbacks.TensorBoard(str(own / "tensorboard"), profile_batch=0),
+        *averaging_runs.callbacks(config, learning_rate(config), own),
+        checkpoint,
+    ]
+    if verbose == "run":
+        callbacks.append(_RunProgress(updates))
+    report = _describe(config, model, float(updates))
+    steps_of_fit = updates * ipu_runs.local_replicas(strategy)
+    batches = datasets.without_autotuning(
+        datasets.training_batches(
+            data.train,
+            config.batch_size,
+            seed=config.seed,
+            start_step=int(epoch * updates) * batches_per_update,
+            augment=config.augment,
+        )
+    )
+    batches = workers.share_batches(batches, config.batch_size, strategy)
+    if trainer is model:
+        ipu_runs.check_fit(model, batches, steps_of_fit, steps_per_execution(steps, replicas))
+    try:
+        trainer.fit(
+            batches,
+            validation_data=ipu_runs.evaluation_batches(data.validation, strategy),
+            steps_per_epoch=steps_of_fit,
+            initial_epoch=epoch,
+            epochs=config.epochs,
+            callbacks=callbacks,
+            verbose=0 if verbose == "run" else verbose,
+            shuffle=False,  # the dataset is shuffled
+        )
+    except DivergedError as error:
+        return dict(report, status="diverged", message=f"{error} Metrics: {metrics}.")
+    model = averaging_runs.finish(config, model, data)
+    _, test_accuracy = model.evaluate(ipu_runs.evaluation_batches(data.test, strategy), verbose=0)
+    return dict(
+        report,
+        status="finished",
+        **_summarise(results.read_metrics(metrics), float(updates)),
+        test_accuracy=float(test_accuracy),
+    )
+
+
+def _load(config: ml_collections.ConfigDict) -> datasets.ImageDataset:
+    data = datasets.load(config.dataset, config.data_dir or None)
+    asked = {"pad": config.crop_padding, "brightness": config.brightness}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    preprocessing = data.train.preprocessing._replace(**asked)
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, preprocessing=preprocessing))
+
+
+def jit_compile(network: str) -> bool:
+    """Whether a network's training step is compiled as a whole; its random bases always are.
+
+    On a CPU convolutions are slower inside XLA.
+    """
+    return network == "fc"
+
+
+def steps_per_execution(steps: int, replicas: int = 1) -> int:
+    """How many of an epoch's steps a device runs without returning to Python."""
+    if replicas > 1 and keras_api.GENERATION == "keras3":
+        return 1  # it fails on more, as on jit_compile, with stock optimizers too
+    # A divisor: Keras would run past the end of an epoch otherwise.
+    return max(n for n in range(1, min(steps, _MOST_STEPS_PER_EXECUTION) + 1) if steps % n == 0)
+
+
+def _describe(config: ml_collections.ConfigDict, model, steps: float) -> Dict[str, Any]:
+    trained = _number(model.trainable_variables)
+    return {
+        "config": config.to_dict(),
+        "learning_rate": learning_rate(config) if averaging_runs.trains_by_steps(config) else None,
+        "parameters": averaging_runs.parameters(model),
+        "trained_dimensions": config.dimensions if config.method in _IN_DIRECTIONS else trained,
+        "steps_per_epoch": steps,
+        "seed": config.seed,
+        **environment(),
+    }
+
+
+def _number(variables) -> int:
+    return sum(int(np.prod(v.shape)) for v in variables)
+
+
+def environment() -> Dict[str, Any]:
+    """The command, versions and machine of this process, for its results."""
+    return {
+        "command": " ".join(shlex.quote(argument) for argument in [sys.executable, *sys.argv]),
+        "versions": {
+            "random_bases": random_bases.__version__,
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+        },
+        "machine": _machine(),
+    }
+
+
+def _machine() -> str:
+    """As "AMD EPYC 7B13, 2 cores, 0 GPU"."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    models = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+    model = ", ".join(sorted(models)) or platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} cores, {len(tf.config.list_logical_devices('GPU'))} GPU"
+
+
+def _summarise(rows, steps: float) -> Dict[str, Any]:
+    # The first epoch traces and compiles; if there is no other it must do.
+    timed = [row["seconds"] for row in rows[1:]] or [row["seconds"] for row in rows]
+    return {
+        "accuracy": [row["accuracy"] for row in rows],
+        "validation_accuracy": [row["val_accuracy"] for row in rows],
+        "loss": [row["loss"] for row in rows],
+        "validation_loss": [row["val_loss"] for row in rows],
+        "seconds": sum(row["seconds"] for row in rows),
+        "milliseconds_per_step": 1e3 * float(np.median(timed)) / steps,
+    }
+
+
+class _EpochCheckpoint(keras.callbacks.Callback):
+    """Saves model and optimizer after each epoch, the last two kept.
+
+    Every worker saves, as TensorFlow asks for, to `own`; all restore from the chief's, `directory`.
+    """
+
+    def __init__(self, model, optimizer, directory: Path, own: Path):
+        super().__init__()
+        self._directory = str(directory)
+        self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._manager = tf.train.CheckpointManager(
+            tf.train.Checkpoint(model=model, optimizer=optimizer, epoch=self._epoch),
+            str(own),
+            max_to_keep=2,
+        )
+
+    def restore(self) -> int:
+        """Restores the last checkpoint, if there is one; returns the number of epochs done."""
+        latest = tf.train.latest_checkpoint(self._directory)
+        if latest:
+            status = self._manager.checkpoint.restore(latest)
+            status.assert_existing_objects_matched()
+        return int(self._epoch.numpy())
+
+    def on_epoch_end(self, epoch, logs=None):
+        del logs
+        self._epoch.assign(epoch + 1)
+        self._manager.save(checkpoint_number=epoch + 1)
+
+
+class _EpochSeconds(keras.callbacks.Callback):
+    """Adds the seconds of an epoch's training, without its validation, to its logs."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del epoch, logs
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        del batch, logs
+        self._seconds = time.perf_counter() - self._start
+
+    def on_epoch_end(self, epoch, logs=None):
+        del epoch
+        logs["seconds"] = self._seconds
+
+
+class _StopOnDivergence(keras.callbacks.Callback):
+    """Ends a run whose loss is not finite with an error, unlike `TerminateOnNaN`, which ends it well."""
+
+    def __init__(self, steps: Union[int, Fraction]):
+        super().__init__()
+        self._steps = steps
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del logs
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"The run diverged: mean loss {loss} by step {int(self._epoch * self._steps) + batch + 1} "
+                f"(epoch {self._epoch + 1}). A smaller learning rate may help."
+            )
+
+
+class _RunProgress(keras.callbacks.Callback):
+    """One progress bar for a whole run, of Keras's own kind."""
+
+    def __init__(self, updates: Union[int, Fraction]):
+        super().__init__()
+        self._updates = updates
+        self._bar: Optional[Any] = None
+
+    def on_train_begin(self, logs=None):
+        del logs
+        self._bar = keras.utils.Progbar(
+            int(self._updates * self.params["epochs"]),
+            stateful_metrics=["accuracy", "val_accuracy"],
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        del logs
+        self._start = int(epoch * self._updates)
+
+    def on_train_batch_end(self, batch, logs=None):
+        # The last update waits for the validation accuracy: it ends the bar's line.
+        if self._start + batch + 1 < self._bar.target:
+            self._bar.update(self._start + batch + 1, [("accuracy", logs["accuracy"])])
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = [(name, logs[name]) for name in ("accuracy", "val_accuracy")]
+        self._bar.update(int((epoch + 1) * self._updates), values)

@@ -1,0 +1,72 @@
+"""What is done in one way or another, depending on the Keras at hand."""
+
+import random
+
+import numpy as np
+import tensorflow as tf
+
+from random_bases.keras_api.generation import GENERATION, keras
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python, NumPy and TensorFlow, and so Keras's initialisers (Keras 2.6 has no function for it).
+
+    Args:
+      seed: an int in [0, 2**32).
+    """
+    if GENERATION == "keras2.6":
+        random.seed(seed)
+        np.random.seed(seed)
+        tf.random.set_seed(seed)
+    else:
+        keras.utils.set_random_seed(seed)
+
+
+def register_serializable(cls):
+    """Class decorator: let Keras rebuild `cls` from a saved configuration without `custom_objects`."""
+    if GENERATION == "keras3":
+        return keras.saving.register_keras_serializable(package="random_bases")(cls)
+    return keras.utils.register_keras_serializable(package="random_bases")(cls)
+
+
+def compile_model(model, jit_compile: bool, **arguments) -> None:
+    """`model.compile`; Keras 2.6 has no `jit_compile` and runs the step as a graph.
+
+    Random bases are compiled either way: see `random_bases.bases.basis.Basis`.
+    """
+    if GENERATION != "keras2.6":
+        arguments["jit_compile"] = jit_compile
+    model.compile(**arguments)
+
+
+def build_optimizer(optimizer, variables) -> None:
+    """Creates an optimizer's variables, so that a checkpoint can be restored into them."""
+    if GENERATION == "keras2.6":
+        optimizer._create_all_weights(variables)
+    else:
+        optimizer.build(variables)
+
+
+def add_float32_weight(layer, **arguments):
+    """`layer.add_weight` of a float32 weight that reads as float32 under every dtype policy."""
+    name = "autocast" if GENERATION == "keras3" else "experimental_autocast"
+    return layer.add_weight(dtype="float32", **{name: False}, **arguments)
+
+
+def strategy_of(model) -> tf.distribute.Strategy:
+    """The strategy in whose scope a model was made."""
+    return model.distribute_strategy
+
+
+def step_is_compiled(model) -> bool:
+    """Whether XLA compiles a compiled model's training step as a whole."""
+    if GENERATION == "keras3":
+        return bool(model.jit_compile)
+    return bool(getattr(model, "_jit_compile", False))  # Keras 2.6 has none
+
+
+def steps_per_execution_of(model) -> int:
+    """How many steps `fit` runs without returning to Python."""
+    if GENERATION == "keras3":
+        return int(model.steps_per_execution)
+    return int(model._steps_per_execution.numpy())
