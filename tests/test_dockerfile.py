@@ -31,7 +31,8 @@ def test_the_cpu_target_is_slim_runs_as_a_user_and_starts_the_quickstart():
 def test_what_is_copied_is_there_and_little_else_is_sent():
     files = dockerfile.context()
     assert {name.split("/")[0] for name in files} == {
-        ".ci", "configs", "pyproject.toml", "random_bases", "scripts", "setup.py"
+        ".ci", "LICENSE", "README.md", "configs", "experiments", "pyproject.toml", "random_bases", "scripts",
+        "setup.py",
     }  # fmt: skip
     assert not [name for name in files if "__pycache__" in name]
     for stage in STAGES:

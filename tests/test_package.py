@@ -1,13 +1,9 @@
-"""What the package promises as a whole: its Python version, its requirements, its import arrows."""
+"""What the package promises as a whole: its Python version and its import arrows."""
 
 import ast
-from importlib import metadata
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("random_bases", "experiments", "scripts", "configs", "benchmarks", "tests")
@@ -41,69 +37,7 @@ def test_newer_syntax_would_be_noticed(source):
         ast.parse(source, feature_version=(3, 8))
 
 
-# --- Requirements -------------------------------------------------------------------------------
-
-
-def requirements(python, extra=""):
-    """Return {name: versions} of what pip reads on that Python, for the package and an extra."""
-    combined = {}
-    for line in metadata.requires("random_bases"):
-        requirement = Requirement(line)
-        environment = {"python_version": python, "python_full_version": python + ".0"}
-        if requirement.marker is None or any(
-            requirement.marker.evaluate({**environment, "extra": name}) for name in {"", extra}
-        ):
-            name = canonicalize_name(requirement.name)
-            combined[name] = combined.get(name, SpecifierSet()) & requirement.specifier
-    return combined
-
-
-@pytest.mark.parametrize("extra", ["", "experiments", "test", "dev"])
-def test_python_38_requires_nothing_that_the_sdk_brings(extra):
-    found = requirements("3.8", extra)
-    assert "ml-collections" in found
-    sdk = {"numpy", "protobuf", "typing-extensions", "h5py"}
-    assert not [name for name in found if name in sdk or "tensorflow" in name or "keras" in name]
-
-
-@pytest.mark.parametrize(
-    ("name", "version", "needs"),
-    [
-        ("matplotlib", "3.7.0", "numpy 1.20"),
-        ("scipy", "1.10.0", "numpy 1.19.5"),
-        ("exceptiongroup", "1.3.0", "typing-extensions 4.6"),
-        ("tensorboard", "2.7.0", "TensorFlow 2.6 wants tensorboard < 2.7"),
-    ],
-)
-def test_python_38_refuses_what_needs_newer_packages_than_the_sdks(name, version, needs):
-    assert not requirements("3.8", "test")[name].contains(version), needs
-
-
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
-def test_current_python_requires_tensorflow_with_keras_3(python):
-    found = requirements(python, "test")
-    assert found["tensorflow"].contains("2.16.1")
-    assert not found["tensorflow"].contains("2.15.1")
-    assert {"numpy", "tensorboard", "tf-keras"} <= set(found)
-    assert "tf-keras" not in requirements(python)
-
-
-def test_constraints_hold_the_sdks_packages_and_only_on_python_38():
-    lines = read(ROOT / ".ci" / "poplar_sdk_constraints.txt").splitlines()
-    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    assert {"tensorflow", "keras", "numpy", "protobuf"} <= {item.name for item in found}
-    for item in found:
-        assert item.marker.evaluate({"python_version": "3.8"}), item
-        assert not item.marker.evaluate({"python_version": "3.10"}), item
-
-
-def test_version_has_one_source():
-    import random_bases
-
-    assert random_bases.__version__ == metadata.version("random_bases")
-
-
-# --- Imports (docs/design.md, section 4) ----------------------------------------------------------
+# --- Imports (docs/design.md, section 3) ----------------------------------------------------------
 
 # What each part of the core may import of the package, beside itself.
 CORE = {
