@@ -1,15 +1,15 @@
 """What setup.py and its companions say: requirements, constraints, version, what is packed."""
 
 import re
-import runpy
 from pathlib import Path
 
 import pytest
-import setuptools
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+
+from tests.setup_arguments import setup_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 CURRENT = ("3.10", "3.11", "3.12", "3.13")
@@ -17,13 +17,7 @@ CURRENT = ("3.10", "3.11", "3.12", "3.13")
 
 @pytest.fixture(scope="module")
 def declared():
-    """The arguments of `setup` in setup.py: metadata of an installation may be older."""
-    found = {}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(setuptools, "setup", found.update)
-        patched.chdir(ROOT)
-        runpy.run_path(str(ROOT / "setup.py"))
-    return found
+    return setup_arguments()
 
 
 def holds(requirement, python):
