@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,52 @@ def test_what_is_out_of_range_is_refused():
         arguments.integers("n", [], 1)
     with pytest.raises(TypeError, match="n='12' must be a list"):
         arguments.integers("n", "12", 1)
+
+
+def test_numbers_have_a_least():
+    assert arguments.number("r", 0.0, 0) == 0.0 and arguments.numbers("r", (1, 0.5)) == [1.0, 0.5]
+    with pytest.raises(ValueError, match="r=-1 must be at least 0"):
+        arguments.number("r", -1, 0)
+    with pytest.raises(TypeError, match=r"r\[1\]='2' must be a number"):
+        arguments.numbers("r", [1, "2"])
+
+
+def test_fractions_are_above_0_and_at_most_1():
+    assert arguments.fraction("f", 1) == 1.0 and arguments.fraction("f", np.float32(0.5)) == 0.5
+    for value in (0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=rf"f={value} must be a number in \(0, 1\]"):
+            arguments.fraction("f", value)
+    with pytest.raises(TypeError, match="f=True must be a number"):
+        arguments.fraction("f", True)
+
+
+def test_choices_and_truth_values():
+    assert arguments.one_of("s", "a", ("a", "b")) == "a" and arguments.boolean("b", np.bool_(True)) is True
+    with pytest.raises(ValueError, match="s='c' is unknown; allowed: 'a', 'b', or a Basis"):
+        arguments.one_of("s", "c", ("a", "b"), "or a Basis")
+    for refused in (lambda: arguments.one_of("s", 1, ("a",)), lambda: arguments.boolean("s", 1)):
+        with pytest.raises(TypeError, match="s=1 must be"):
+            refused()
+
+
+def test_optional_arguments_name_the_alternative():
+    assert arguments.optional(arguments.integer, "n", None, 1) is None
+    assert arguments.optional(arguments.integer, "n", "epoch", 1, otherwise="epoch") == "epoch"
+    assert arguments.optional(arguments.integer, "n", 3, 1) == 3
+    with pytest.raises(TypeError, match="n=2.5 must be an int from 1 to 4, or None[.]"):
+        arguments.optional(arguments.integer, "n", 2.5, 1, 4)
+    with pytest.raises(ValueError, match="n=0 must be an int of at least 1, or 'epoch'[.]"):
+        arguments.optional(arguments.integer, "n", 0, 1, otherwise="epoch")
+    with pytest.raises(TypeError, match="n=None must be"):
+        arguments.optional(arguments.integer, "n", None, 1, otherwise="epoch")
+
+
+def test_seeds_are_drawn_where_none_is_given():
+    random.seed(3)
+    expected = random.randrange(2**31)
+    random.seed(3)
+    assert arguments.seed(None) == expected and arguments.seed(np.uint64(2**64 - 1)) == 2**64 - 1
+    with pytest.raises(TypeError, match="seed=1.0 must be an int"):
+        arguments.seed(1.0)
+    with pytest.raises(ValueError, match="seed=-1 must be an int from 0"):
+        arguments.seed(-1)

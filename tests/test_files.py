@@ -1,0 +1,46 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from random_bases import files
+
+
+def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+    path = tmp_path / "file"
+    files.write(path, "old")
+    with files.replacing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    files.write(path, b"old")
+    with pytest.raises(RuntimeError), files.replacing(path) as file:
+        file.write(b"half of the n")
+        raise RuntimeError
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_headers_are_as_the_formats_say():
+    header = {"a": [1, 2], "b": np.float32(0.5), "c": "ä"}
+    content = files.packed(b"MAGIC", header)
+    encoded = json.dumps({"a": [1, 2], "b": 0.5, "c": "ä"}, separators=(",", ":")).encode()
+    assert content == b"MAGIC" + len(encoded).to_bytes(4, "little") + encoded
+    assert files.header(content + b"rest", b"MAGIC") == {"a": [1, 2], "b": 0.5, "c": "ä"}
+    assert files.end_of_header(content + b"rest", b"MAGIC") == len(content)
+
+
+def test_hashes(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(3 * 2**20 + 1))
+    assert files.sha256_of_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((), np.int64)]
+    plain = b"".join(array.tobytes() for array in arrays)
+    assert files.sha256_of_arrays(arrays, described=False) == hashlib.sha256(plain).hexdigest()
+    described = b"float32(2, 3)" + arrays[0].tobytes() + b"int64()" + arrays[1].tobytes()
+    assert files.sha256_of_arrays(arrays, described=True) == hashlib.sha256(described).hexdigest()
