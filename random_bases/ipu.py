@@ -7,7 +7,6 @@ Replicas of one machine's IPUs run one program that `tf.distribute` takes for on
 gradients and does not divide them. Under poprun Keras knows all replicas and divides the loss.
 """
 
-import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
@@ -297,9 +296,3 @@ def _popdist_strategy():
     except ImportError:
         from tensorflow.python.ipu.horovod import popdist_strategy
     return popdist_strategy.PopDistStrategy
-
-
-if __name__ == "__main__":
-    from random_bases import ipu_self_test
-
-    sys.exit(ipu_self_test.main(sys.argv[1:]))

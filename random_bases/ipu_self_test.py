@@ -1,10 +1,11 @@
-"""What only an IPU can show, as a list of checks that pass or fail: `python -m random_bases.ipu --self-test`.
+"""What only an IPU can show, as a list of checks that pass or fail: `python -m random_bases.ipu_self_test`.
 
 docs/ipu.md has the command lines. With the IPU's own generator, unless a check says otherwise; on the IPU
 Model, which has none, the counter generator takes its place.
 """
 
 import argparse
+import sys
 import time
 from typing import Callable, List, NamedTuple, Sequence
 
@@ -40,8 +41,7 @@ class Failure(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the checks and prints a line for each; returns 0 if all pass, 1 if not, 2 without an IPU."""
-    parser = argparse.ArgumentParser("python -m random_bases.ipu", description=__doc__)
-    parser.add_argument("--self-test", action="store_true", required=True)
+    parser = argparse.ArgumentParser("python -m random_bases.ipu_self_test", description=__doc__)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--replicas", type=int, default=1, help="IPUs of this machine to run on")
     where.add_argument("--pod", action="store_true", help="run on all that poprun gives")
@@ -268,3 +268,7 @@ CHECKS = (
     rbd_in_few_directions_learns,
     samples_a_second,
 )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

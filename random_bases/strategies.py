@@ -7,6 +7,7 @@ import os
 
 import tensorflow as tf
 
+from random_bases import ipu
 from random_bases.device import in_ipu_program, is_of_ipus
 from random_bases.keras_api import GENERATION
 
@@ -36,8 +37,6 @@ def get(name: str, **options) -> tf.distribute.Strategy:
     >>> with rb.strategies.get("auto").scope():
     ...     model.compile(rb.RandomBasesDescent("sgd", dimensions=250), loss="mse")
     """
-    from random_bases import ipu  # here, so that `python -m random_bases.ipu` runs what is not yet imported
-
     if options and name not in ("ipu", "ipu_pod"):
         raise ValueError(
             f'strategy "{name}" has no options, got {sorted(options)}; only "ipu", "ipu_pod" have.'
@@ -75,8 +74,6 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def replicas(strategy: tf.distribute.Strategy) -> int:
     """How many replicas a strategy has, over all processes: on the IPU `tf.distribute` does not see them."""
-    from random_bases import ipu
-
     return ipu.replicas(strategy) if is_of_ipus(strategy) else strategy.num_replicas_in_sync
 
 

@@ -145,7 +145,7 @@ def check_command(words):
     assert script.exists(), words
     allowed = documentation.defined_flags(script)
     given = documentation.flags(words)
-    assert not allowed or {name for name, _, _ in given} <= allowed, (words, allowed)
+    assert {name for name, _, _ in given} <= allowed, (words, allowed)
     files = [value for name, key, value in given if name == "config" and not key]
     if files and files[0].endswith(".py"):
         config = runpy.run_path(str(ROOT / files[0]))["get_config"]()

@@ -33,7 +33,7 @@ def small(monkeypatch):
 )
 def test_all_checks_pass_on_the_double(capsys, arguments, pod, flags):
     with installed(pod=pod, flags=flags):
-        assert ipu_self_test.main(["--self-test", *arguments]) == 0
+        assert ipu_self_test.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:6] for line in lines[:-1]] == ["pass  "] * len(ipu_self_test.CHECKS)
     assert lines[-1] == "10 of 10 checks passed: PASS"
@@ -80,7 +80,7 @@ def test_failures_are_counted_and_the_others_go_on(monkeypatch, capsys):
     checks = (wrong, ipu_self_test.sums_cross_replicas)
     monkeypatch.setattr(ipu_self_test, "CHECKS", checks)
     with installed():
-        assert ipu_self_test.main(["--self-test", "--replicas=2"]) == 1
+        assert ipu_self_test.main(["--replicas=2"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "FAIL  Something is wrong. Failure: 1 of 2",
         "pass  Sums go over all replicas. 3.0 of 3.0",
@@ -90,7 +90,7 @@ def test_failures_are_counted_and_the_others_go_on(monkeypatch, capsys):
 
 def test_without_an_ipu_it_says_what_is_missing():
     done = subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", "-m", "random_bases.ipu", "--self-test"],
+        [sys.executable, "-W", "error::RuntimeWarning", "-m", "random_bases.ipu_self_test"],
         cwd=ROOT,
         capture_output=True,
         text=True,
