@@ -11,7 +11,8 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
 # Where files of the checkout are on the site; those of docs/ are at its root.
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
+BESIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "CITATION.cff")
+PAGES = {"README.md": "index.md", **{name: name for name in BESIDE}}
 _LINK = re.compile(r"(\]\()([^()#:\s]+)(#[^()\s]*)?\)")
 
 

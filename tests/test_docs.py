@@ -182,6 +182,13 @@ def test_links_lead_to_files(page):
         assert "://" in target or (ROOT / page).parent.joinpath(target).exists(), target
 
 
+def test_the_reference_has_every_public_class_and_function():
+    shown = re.findall(r"(?m)^::: random_bases\.(\S+)$", documentation.read("docs/api.md"))
+    named = {name.split(".")[-1] for name in shown}
+    public = {name for name in rb.__all__ if callable(getattr(rb, name))}
+    assert len(public) > 8 and public <= named
+
+
 # --- The README ---------------------------------------------------------------------------------------
 
 
