@@ -22,7 +22,7 @@ import tensorflow as tf
 
 import random_bases as rb
 from benchmarks.measure import Figure, in_process, peak_megabytes, resident_megabytes
-from random_bases.averaging.trajectory import TrajectoryWriter, set_weights
+from random_bases.averaging.snapshots import TrajectoryWriter, set_weights
 from random_bases.keras_api import keras
 
 VECTORS = 100

@@ -26,7 +26,7 @@ class Generated(keras.Model):
         sizes = [rows * columns + columns for rows, columns in self._shapes]
         self._sizes = sizes
         self._initial = [tf.random.normal([size]) * 0.05 for size in sizes]
-        self.weights_of = rb.layers.RandomProjection(sum(sizes), DIMENSIONS, basis=basis)
+        self.weights_of = rb.layers.RandomProjection(sum(sizes), DIMENSIONS, basis=basis, seed=0)
 
     def call(self, x):
         """Logits."""
@@ -41,7 +41,7 @@ class Generated(keras.Model):
 def _subspace_model(basis: str) -> keras.Model:
     layers = [keras.layers.Dense(width, activation="relu") for width in _WIDTHS[1:-1]]
     model = keras.Sequential([keras.Input(_WIDTHS[:1]), *layers, keras.layers.Dense(_WIDTHS[-1])])
-    return rb.SubspaceModel(model, DIMENSIONS, basis=basis)
+    return rb.SubspaceModel(model, DIMENSIONS, basis=basis, seed=0)
 
 
 def main(kind: str, basis: str) -> None:

@@ -201,7 +201,7 @@ def _landscape(config, workdir: Path) -> Dict[str, Any]:
 
 def _curvature(config, workdir: Path) -> Dict[str, Any]:
     del workdir
-    model, history, pair = _trained(config, "sgd", callbacks=lambda pair: [curvature.Curvature(pair)])
+    model, history, pair = _trained(config, "sgd", callbacks=lambda pair: [curvature.Curvature(pair, seed=0)])
     gradient = Objective(model, pair).gradient()
     drawn = directions.draw(model, 40, seed=config.seed)
     random = curvature.along(model, drawn, pair)

@@ -1,9 +1,6 @@
 """Keras callbacks that change how a model trains in random bases."""
 
-import math
-
-from random_bases import keras_api
-from random_bases.arguments import is_int, is_number
+from random_bases import arguments, keras_api
 from random_bases.device import refuse_ipus
 from random_bases.keras_api import keras, strategy_of
 from random_bases.optimizers import RandomBasesDescent
@@ -35,12 +32,8 @@ class SwitchToInner(keras.callbacks.Callback):
 
     def __init__(self, epoch: int, learning_rate: float):
         super().__init__()
-        if not is_int(epoch) or epoch < 0:
-            raise ValueError(f"epoch={epoch!r} must be an int of at least 0.")
-        if not is_number(learning_rate) or not 0 < learning_rate < math.inf:
-            raise ValueError(f"learning_rate={learning_rate!r} must be a positive number.")
-        self.epoch = epoch
-        self.learning_rate = learning_rate
+        self.epoch = arguments.integer("epoch", epoch, 0)
+        self.learning_rate = arguments.positive("learning_rate", learning_rate)
         self._inner = None
 
     def on_train_begin(self, logs=None):

@@ -4,12 +4,11 @@ import contextlib
 import hashlib
 import json
 import os
-from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterable, Iterator, Union
 
 import numpy as np
 
-AnyPath = Union[str, Path]
+AnyPath = Union[str, "os.PathLike[str]"]
 HASH_SIZE = hashlib.sha256().digest_size
 
 

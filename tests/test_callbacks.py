@@ -74,7 +74,7 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="learning_rate=0"):
         SwitchToInner(1, 0)
     for rate in (True, float("inf"), "a"):
-        with pytest.raises(ValueError, match=f"learning_rate={rate!r} must be a positive number"):
+        with pytest.raises((TypeError, ValueError), match=f"learning_rate={rate!r} must be"):
             SwitchToInner(1, rate)
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     scheduled = RandomBasesDescent(keras.optimizers.SGD(schedule), dimensions=9)

@@ -249,7 +249,7 @@ def test_what_cannot_be_pipelined_is_refused_by_name(double):
 def test_a_subspace_model_cannot_be_pipelined(double):
     model = _in_stages(False, _dense, "sgd")
     with model.distribute_strategy.scope():
-        sub = rb.SubspaceModel(model, dimensions=3)
+        sub = rb.SubspaceModel(model, dimensions=3, seed=0)
         sub.compile("sgd", "mse")
     sub.set_pipeline_stage_assignment([(model, 0)])
     with pytest.raises(ValueError, match="SubspaceModel cannot train a model in pipeline stages"):

@@ -204,10 +204,10 @@ def test_a_subspace_model_trains_as_on_the_cpu(replicas, pod):
 
 
 @pytest.mark.parametrize(
-    "memory_budget", [2**27, pytest.param(0, marks=pytest.mark.slow)], ids=["together", "in place"]
+    "memory_limit", [2**27, pytest.param(0, marks=pytest.mark.slow)], ids=["together", "in place"]
 )
 @pytest.mark.parametrize("minibatch", ["shared", pytest.param("independent", marks=pytest.mark.slow)])
-def test_evolution_runs_as_on_the_cpu_in_programs_that_compile(minibatch, memory_budget):
+def test_evolution_runs_as_on_the_cpu_in_programs_that_compile(minibatch, memory_limit):
     x = np.random.default_rng(0).normal(size=[8, 4]).astype(np.float32)
 
     def train():
@@ -216,7 +216,7 @@ def test_evolution_runs_as_on_the_cpu_in_programs_that_compile(minibatch, memory
         model.compile(loss="mse", metrics=["mae"])
         nes = rb.NaturalEvolutionStrategies(
             model, 4, sigma=0.1, learning_rate=0.1, basis="rademacher", minibatch=minibatch, fitness="raw",
-            memory_budget=memory_budget,
+            memory_limit=memory_limit, seed=0,
         )  # fmt: skip
         data = tf.data.Dataset.from_tensor_slices((x, x[:, :2])).batch(4, drop_remainder=True)
         history = nes.fit(data, steps_per_epoch=2, verbose=0).history

@@ -48,7 +48,7 @@ def cosines(
       seed: of the directions.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
     draws = arguments.integer("draws", draws, 1)
     parameters = sum(int(np.prod(g.shape, dtype=np.int64)) for g in gradient)

@@ -126,7 +126,7 @@ def top_eigenvalues(
       float64 [count], descending.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
       scipy.sparse.linalg.ArpackNoConvergence: if Lanczos does not converge.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and only needed here
@@ -157,23 +157,23 @@ class Curvature(keras.callbacks.Callback):
 
     Args:
       data, loss: as of `random_bases.analysis.objective.Objective`.
-      directions: the number of random directions, the same after every epoch.
-      seed: of them, an int in [0, 2**64).
+      directions: how many random directions; they are the same after every epoch.
+      seed: of them, an int in [0, 2**64). None: one that Python's `random` draws; the attribute `seed`.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
-    def __init__(self, data, directions: int = 10, seed: int = 0, loss: Optional[Loss] = None):
+    def __init__(self, data, directions: int = 10, seed: Optional[int] = None, loss: Optional[Loss] = None):
         super().__init__()
         self._arguments = data, loss
         self._directions = arguments.integer("directions", directions, 1)
-        self._seed = arguments.integer("seed", seed, 0, 2**64 - 1)
+        self.seed = arguments.seed(seed)
 
     def on_train_begin(self, logs=None):
         del logs
         self._product = HessianVectorProduct(self.model, *self._arguments)
-        self._drawn = draw(self.model, self._directions, self._seed)
+        self._drawn = draw(self.model, self._directions, self.seed)
 
     def on_epoch_end(self, epoch, logs=None):
         del epoch

@@ -60,7 +60,7 @@ def draw(
       filter_normalize: whether they are passed through `filter_normalized`.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
     variables = trainable(model)
     parameters = sum(int(np.prod(variable.shape, dtype=np.int64)) for variable in variables)
@@ -69,5 +69,5 @@ def draw(
     directions = [subspace.expand(row, seed) for row in np.eye(count, dtype=np.float32)]
     if not filter_normalize:
         return directions
-    weights = [keras_api.value(variable) for variable in variables]
+    weights = [keras_api.value_of(variable) for variable in variables]
     return [filter_normalized(direction, weights) for direction in directions]

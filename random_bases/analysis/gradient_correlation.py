@@ -53,7 +53,7 @@ def expected_cosine(size: int, dimensions: int, orthonormal: bool) -> float:
       orthonormal: which of the two.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
     size = arguments.integer("size", size, 1)
     dimensions = arguments.integer("dimensions", dimensions, 1, size)
@@ -150,7 +150,7 @@ def measure(
       draw: the number of the redraw.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
     objective = Objective(model, data, loss)
     dimensions = arguments.integer("dimensions", dimensions, 1)
@@ -191,7 +191,7 @@ class GradientCorrelation(keras.callbacks.Callback):
         basis: Union[str, Basis] = "normal",
         compartments: Compartments = "network",
         allocation: Allocation = "even",
-        seed: int = 0,
+        seed: Optional[int] = None,
         layers: bool = True,
         loss: Optional[Loss] = None,
     ):
@@ -200,7 +200,7 @@ class GradientCorrelation(keras.callbacks.Callback):
         self._own = None
         if dimensions is not None:
             self._own = arguments.integer("dimensions", dimensions, 1), basis, compartments, allocation
-        self._seed = arguments.integer("seed", seed, 0, 2**64 - 1)
+        self.seed = arguments.seed(seed)
 
     def on_train_begin(self, logs=None):
         del logs
@@ -217,7 +217,7 @@ class GradientCorrelation(keras.callbacks.Callback):
             _moments(basis)  # refuses now, not after an epoch
 
     def on_epoch_end(self, epoch, logs=None):
-        seed, draw = self._seed, epoch
+        seed, draw = self.seed, epoch
         if self._own is None:
             rule = self._optimizer.rule
             seed, draw = rule.seed, rule.draws(tf.convert_to_tensor(self._optimizer.iterations))

@@ -89,7 +89,7 @@ def search(
       resolution: more than 0.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
       ValueError: for an accuracy that is not finite.
     """
     check_search(start, largest, seeds, growth, resolution)

@@ -4,10 +4,11 @@ Directions come from `random_bases.analysis.directions.draw`, or are any others:
 difference of two models. The model's own weights are read and never written.
 """
 
-from typing import List, Optional, Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 
+from random_bases import arguments
 from random_bases.analysis.objective import Loss, Objective
 from random_bases.keras_api import keras
 
@@ -23,9 +24,10 @@ def line(
       alphas: finite numbers.
 
     Raises:
-      ValueError: for a direction of other shapes, or alphas that are not a list of finite numbers.
+      TypeError: if `alphas` is no list of numbers.
+      ValueError: if it is empty or has one that is not finite; for a direction of other shapes.
     """
-    alphas = _finite("alphas", alphas)
+    alphas = arguments.numbers("alphas", alphas)
     objective = Objective(model, data, loss)
     direction = objective.checked("direction", direction)
     return np.array([objective.value(objective.moved(direction, alpha)) for alpha in alphas])
@@ -47,10 +49,11 @@ def plane(
       alphas, betas: finite numbers.
 
     Raises:
-      ValueError: if there are not two directions, or one has other shapes; if alphas or betas are not a
-        list of finite numbers.
+      TypeError: if `alphas` or `betas` is no list of numbers.
+      ValueError: if it is empty or has one that is not finite; if there are not two directions, or one has
+        other shapes.
     """
-    alphas, betas = _finite("alphas", alphas), _finite("betas", betas)
+    alphas, betas = arguments.numbers("alphas", alphas), arguments.numbers("betas", betas)
     if len(directions) != 2:
         raise ValueError(f"directions has {len(directions)} entries; allowed: 2.")
     objective = Objective(model, data, loss)
@@ -60,10 +63,3 @@ def plane(
         return objective.value(objective.moved([alpha * a + beta * b for a, b in zip(first, second)], 1.0))
 
     return np.array([[at(alpha, beta) for beta in betas] for alpha in alphas])
-
-
-def _finite(name: str, places: Sequence[float]) -> List[float]:
-    found = np.asarray(places)
-    if found.ndim != 1 or not found.size or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
-        raise ValueError(f"{name}={places!r} must be a list of finite numbers, at least one.")
-    return [float(place) for place in found]

@@ -33,7 +33,7 @@ class Objective:
       paths: their paths, "dense/kernel".
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
     def __init__(self, model: keras.Model, data, loss: Optional[Loss] = None):
@@ -47,14 +47,14 @@ class Objective:
         self.model = model
         self.loss = loss
         self.data = data
-        self.paths = [keras_api.path(variable) for variable in self.variables]
+        self.paths = [keras_api.path_of(variable) for variable in self.variables]
         self.shapes = [tuple(int(n) for n in variable.shape) for variable in self.variables]
         self._value = tf.function(self.trace)
         self._gradient = tf.function(self.trace_gradient)
 
     def weights(self) -> Tensors:
         """The present values of the trainable weights, in their own dtypes."""
-        return [keras_api.value(variable) for variable in self.variables]
+        return [keras_api.value_of(variable) for variable in self.variables]
 
     def trace(self, weights: Sequence[tf.Tensor], x, y) -> tf.Tensor:
         """The loss of one batch at `weights`, a float32 scalar; to be traced."""
@@ -124,12 +124,8 @@ def trainable(model: keras.Model) -> List:
       TypeError: if it is no Keras model.
       ValueError: if it is not built or has none.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model={model!r} must be a keras.Model.")
-    variables = list(model.trainable_variables) if model.built else []
-    if not variables:
-        raise ValueError(f"model={model.name!r} has no trainable weights; build it, or call it once.")
-    return variables
+    keras_api.check_built(model, trainable=True)
+    return list(model.trainable_variables)
 
 
 def batches(data) -> Iterable[Tuple]:

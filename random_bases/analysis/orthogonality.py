@@ -34,7 +34,7 @@ def cosines(basis: Union[str, Basis], size: int, dimensions: int, seed: Seed = 0
       seed: of the directions.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
       ZeroDivisionError: if a direction has length 0, as sparse ones of few elements may.
     """
     size = arguments.integer("size", size, 2)

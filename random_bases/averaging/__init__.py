@@ -2,8 +2,8 @@
 
 from random_bases.averaging.quasi_newton import minimize
 from random_bases.averaging.recorder import TrajectoryRecorder
+from random_bases.averaging.snapshots import Trajectory, TrajectoryError
 from random_bases.averaging.swa import average, recompute_batch_statistics
-from random_bases.averaging.trajectory import Trajectory, TrajectoryError
 from random_bases.averaging.twa import TrainableWeightAveraging
 
 __all__ = [

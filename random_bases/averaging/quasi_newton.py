@@ -41,15 +41,14 @@ def minimize(
       SciPy's `OptimizeResult`: `fun`, the loss; `nit`, iterations; `nfev`, evaluations; `x`, coordinates.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it, or a loss that is not
+      TypeError, ValueError: if an argument has a wrong type or a wrong value, or a loss that is not
         finite at the start.
     """
     from scipy import optimize  # takes longer to import than all of random_bases
 
     if not isinstance(model, SubspaceModel):
         raise TypeError(f"model={model!r} must be a SubspaceModel.")
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is unknown; allowed: {METHODS}.")
+    arguments.one_of("method", method, METHODS)
     iterations = arguments.integer("iterations", iterations, 1)
     evaluate = _objective(model, batches, keras.losses.get(loss), training)
     initial = model.coordinates.numpy().astype(np.float64)

@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import Optional, Union
 
-from random_bases.arguments import is_int
-from random_bases.averaging.trajectory import DTYPES, INDEX, TrajectoryWriter, read_index
+from random_bases import arguments
+from random_bases.averaging.snapshots import DTYPES, INDEX, TrajectoryWriter, read_index
 from random_bases.keras_api import keras
 
 
@@ -29,7 +29,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         directory that holds snapshots is refused.
 
     Raises:
-      ValueError, TypeError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
       TrajectoryError: when training begins, if the directory holds another architecture's weights, or
         damaged files; after the first step, for a model that `fit` builds.
 
@@ -48,22 +48,13 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         resume: bool = False,
     ):
         super().__init__()
-        if not (isinstance(every, str) and every == "epoch"):
-            _check_int("every", every, 1, ' or "epoch"')
-        _check_int("start", start, 0)
-        if stop is not None:
-            _check_int("stop", stop, start)
-        if most is not None:
-            _check_int("most", most, 1)
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype={dtype!r} is not possible; allowed: {DTYPES}.")
         self.directory = Path(directory)
-        self.every = every
-        self.start = start
-        self.stop = stop
-        self.most = most
-        self.dtype = dtype
-        self.resume = resume
+        self.every = arguments.optional(arguments.integer, "every", every, 1, otherwise="epoch")
+        self.start = arguments.integer("start", start, 0)
+        self.stop = arguments.optional(arguments.integer, "stop", stop, self.start)
+        self.most = arguments.optional(arguments.integer, "most", most, 1)
+        self.dtype = arguments.one_of("dtype", dtype, DTYPES)
+        self.resume = arguments.boolean("resume", resume)
         self._writer: Optional[TrajectoryWriter] = None
         self._epoch: Optional[int] = None
 
@@ -149,10 +140,3 @@ class TrajectoryRecorder(keras.callbacks.Callback):
 
     def _step(self) -> int:
         return int(self.model.optimizer.iterations.numpy())
-
-
-def _check_int(name: str, value, smallest: int, otherwise: str = "") -> None:
-    if not is_int(value):
-        raise TypeError(f"{name}={value!r} must be an int{otherwise}.")
-    if value < smallest:
-        raise ValueError(f"{name}={value} is not possible; allowed: at least {smallest}.")

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases import keras_api
-from random_bases.averaging.trajectory import Trajectory, opened, set_weights
+from random_bases.averaging.snapshots import Trajectory, opened, set_weights
 from random_bases.keras_api import keras
 from random_bases.models.subspace_model import clone_model
 
@@ -57,7 +57,7 @@ def recompute_batch_statistics(model: keras.Model, batches: Iterable) -> int:
     """
     layers = [
         layer
-        for layer in keras_api.layers(model)
+        for layer in keras_api.layers_of(model)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
     if not layers:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from random_bases import arguments
 from random_bases.averaging.sharding import ShardedParametrisation, Shards, share_out
-from random_bases.averaging.trajectory import Trajectory, opened, set_weights
+from random_bases.averaging.snapshots import Trajectory, opened, set_weights
 from random_bases.bases import TrajectoryBasis
 from random_bases.bases.trajectory import gram_schmidt, principal_components
 from random_bases.keras_api import keras, register_serializable
@@ -55,7 +55,7 @@ class TrainableWeightAveraging(SubspaceModel):
 
     Raises:
       TrajectoryError: if files are damaged, or of another architecture.
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
 
     Example:
     >>> twa = rb.TrainableWeightAveraging(model, "trajectory")
@@ -76,14 +76,13 @@ class TrainableWeightAveraging(SubspaceModel):
         name: str = "trainable_weight_averaging",
     ):
         trajectory = opened(trajectory)
-        if arguments.number("regularization", regularization) < 0:
-            raise ValueError(f"regularization={regularization!r} must be a number of at least 0.")
+        regularization = arguments.number("regularization", regularization, 0)
         trajectory.check_model(model)
         wrapped = clone_model(model)
         set_weights(wrapped, _start(start, trajectory, wrapped), trajectory.state(-1))
         basis = _basis(basis, dimensions, trajectory)
-        super().__init__(wrapped, basis.dimensions, basis, name=name)
-        self.regularization = float(regularization)
+        super().__init__(wrapped, basis.dimensions, basis, seed=0, name=name)  # its basis draws nothing
+        self.regularization = regularization
 
     @staticmethod
     def _parametrise(variables, dimensions, basis, *others):
@@ -100,8 +99,7 @@ class TrainableWeightAveraging(SubspaceModel):
 def _start(start, trajectory: Trajectory, model: keras.Model) -> np.ndarray:
     """The weights to start at, [D]."""
     if isinstance(start, str):
-        if start not in STARTS:
-            raise ValueError(f"start={start!r} is unknown; allowed: {STARTS}, or arrays.")
+        arguments.one_of("start", start, STARTS, "or arrays")
         return trajectory.average() if start == "average" else trajectory[0 if start == "first" else -1]
     shapes = [tuple(variable.shape) for variable in model.trainable_variables]
     found = [np.shape(array) for array in start]
@@ -112,8 +110,8 @@ def _start(start, trajectory: Trajectory, model: keras.Model) -> np.ndarray:
 
 def _basis(basis, dimensions: Optional[int], trajectory: Trajectory) -> Union[TrajectoryBasis, Shards]:
     """The basis, or the parts of it that are here if there are several replicas."""
-    if isinstance(basis, str) and basis not in BASES or not isinstance(basis, (str, TrajectoryBasis)):
-        raise ValueError(f"basis={basis!r} is unknown; allowed: {BASES}, or a TrajectoryBasis.")
+    if not isinstance(basis, TrajectoryBasis):
+        arguments.one_of("basis", basis, BASES, "or a TrajectoryBasis")
     if (dimensions is None) == (basis == "pca"):
         raise ValueError(
             f'dimensions={dimensions!r} is not possible with basis={basis!r}: it is needed for "pca" only.'

@@ -107,7 +107,7 @@ class Together:
         population = self._population
         perturbations = population.perturbations.trace(first + tf.range(like.shape[0]), update)
         return [
-            _rows_of_signs(keras_api.value(variable), population.sigma * phi, population.signs)
+            _rows_of_signs(keras_api.value_of(variable), population.sigma * phi, population.signs)
             for variable, phi in zip(population.variables, perturbations)
         ]
 
@@ -216,7 +216,7 @@ class InPlace:
             return
         # A program for each shape: one of all variables takes more memory.
         for variable, start in zip(self._population.variables, perturbations.starts):
-            raw = keras_api.raw(variable)
+            raw = keras_api.tf_variable_of(variable)
             program = self._program((tuple(raw.shape), raw.dtype), self._move)
             program(raw, tf.constant(start), coefficient, index, update)
 
@@ -269,7 +269,7 @@ def _stacked(iterator: tf.data.Iterator, count: int) -> Any:
         if not spec.shape.is_fully_defined():
             raise ValueError(
                 f"x has batches of shape {spec.shape}, which is not static: they cannot be evaluated "
-                "together. Use dataset.batch(..., drop_remainder=True), or memory_budget=0."
+                "together. Use dataset.batch(..., drop_remainder=True), or memory_limit=0."
             )
     return tf.map_fn(
         lambda _: next(iterator),

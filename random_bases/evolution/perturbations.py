@@ -27,7 +27,7 @@ class Perturbations:
       seed: an int in [0, 2**64).
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
     def __init__(

@@ -8,6 +8,8 @@ from typing import Callable, Dict, Union
 
 import tensorflow as tf
 
+from random_bases import arguments
+
 Tensor = tf.Tensor
 Shaping = Callable[[Tensor], Tensor]
 
@@ -50,8 +52,5 @@ def get(fitness: Union[str, Shaping]) -> Shaping:
     """
     if callable(fitness):
         return fitness
-    if not isinstance(fitness, str):
-        raise TypeError(f"fitness={fitness!r} must be a name or a function of float32 [population].")
-    if fitness not in SHAPINGS:
-        raise ValueError(f"fitness={fitness!r} is unknown; allowed: {sorted(SHAPINGS)}, or a callable.")
-    return SHAPINGS[fitness]
+    names = sorted(SHAPINGS)
+    return SHAPINGS[arguments.one_of("fitness", fitness, names, "or a function of float32 [population]")]

@@ -1,6 +1,7 @@
 """What is done in one way or another, depending on the Keras at hand."""
 
 import random
+from typing import List, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -70,3 +71,23 @@ def steps_per_execution_of(model) -> int:
     if GENERATION == "keras3":
         return int(model.steps_per_execution)
     return int(model._steps_per_execution.numpy())
+
+
+def check_built(model, trainable: bool = False) -> None:
+    """Makes sure that `model` has weights and, if `trainable`, some that train.
+
+    Raises:
+      TypeError: if it is no model of this Keras.
+      ValueError: if it is not built, or has no trainable weights.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model={model!r} must be a keras.Model of Keras {keras.__version__}.")
+    if not model.built:
+        raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
+    if trainable and not model.trainable_variables:
+        raise ValueError(f"model={model.name!r} has no trainable weights.")
+
+
+def describe(variables: Sequence) -> List[str]:
+    """Variables' dtypes and shapes. Keras numbers their names by what else the process has built."""
+    return [f"{tf.as_dtype(v.dtype).name}{list(v.shape)}".replace(" ", "") for v in variables]

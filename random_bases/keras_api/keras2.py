@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import tensorflow as tf
 
 from random_bases.keras_api.generation import GENERATION, keras
-from random_bases.keras_api.traces import refuse_inner_function
+from random_bases.keras_api.nested_functions import refuse_inner_function
 
 # Attributes of a model; most of them hold what cannot be copied.
 _LEFT = (
@@ -122,27 +122,27 @@ def _substituted(cls: type) -> type:
     )
 
 
-def path(variable: tf.Variable) -> str:
+def path_of(variable: tf.Variable) -> str:
     """A variable's path, "dense/kernel"."""
     return variable.name.split(":")[0]
 
 
-def value(variable: tf.Variable) -> tf.Tensor:
+def value_of(variable: tf.Variable) -> tf.Tensor:
     """A variable's value in its own dtype, also where variables are cast as they are read."""
     return getattr(variable, "_variable", variable).read_value()
 
 
-def state(model: keras.Model) -> List[tf.Variable]:
+def variables_of(model: keras.Model) -> List[tf.Variable]:
     """All that a model consists of: weights and moving statistics."""
     return model.weights
 
 
-def made_to_train(model: keras.Model) -> List[tf.Variable]:
+def parameters_of(model: keras.Model) -> List[tf.Variable]:
     """The weights that are trained or frozen; all others are state."""
     return [variable for variable in model.weights if variable.trainable]
 
 
-def layers(model: keras.Model) -> List[keras.layers.Layer]:
+def layers_of(model: keras.Model) -> List[keras.layers.Layer]:
     """All layers, also those inside layers; outer ones first."""
     return list(model._flatten_layers())
 
@@ -187,14 +187,16 @@ def clone(model: keras.Model) -> keras.Model:
     except NotImplementedError:  # a subclass without get_config
         return _copied(model)
     # Found again although they may not be registered.
-    return deserialize(config, {type(layer).__name__: _own_class(layer) for layer in layers(model)})
+    return deserialize(config, {type(layer).__name__: _own_class(layer) for layer in layers_of(model)})
 
 
 def _copied(model: keras.Model) -> keras.Model:
     """A copy of all that is in a model, but for what `compile` and `fit` leave there."""
-    left = [vars(each).get(name) for each in layers(model) for name in _LEFT if isinstance(each, keras.Model)]
+    left = [
+        vars(each).get(name) for each in layers_of(model) for name in _LEFT if isinstance(each, keras.Model)
+    ]
     clone = copy.deepcopy(model, {id(each): None for each in left})
-    for each in layers(clone):
+    for each in layers_of(clone):
         if isinstance(each, keras.Model) and each._is_compiled:
             for name in _LEFT:
                 setattr(each, name, None)  # so that it is not tracked any more, either
@@ -266,6 +268,6 @@ def attach_optimizer(model: keras.Model, optimizer) -> None:
         model._compile_config.config["optimizer"] = optimizer
 
 
-def raw(variable: tf.Variable) -> tf.Variable:
+def tf_variable_of(variable: tf.Variable) -> tf.Variable:
     """The TensorFlow variable of a variable, without the wrapper of mixed precision."""
     return getattr(variable, "_variable", variable)

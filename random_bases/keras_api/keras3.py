@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import tensorflow as tf
 
 from random_bases.keras_api.generation import keras
-from random_bases.keras_api.traces import refuse_inner_function
+from random_bases.keras_api.nested_functions import refuse_inner_function
 
 
 class Substitution(keras.StatelessScope):
@@ -52,27 +52,27 @@ class Substitution(keras.StatelessScope):
         return outputs, [*self.losses, *regularised]
 
 
-def path(variable: keras.Variable) -> str:
+def path_of(variable: keras.Variable) -> str:
     """A variable's path, "dense/kernel"."""
     return variable.path
 
 
-def value(variable: keras.Variable) -> tf.Tensor:
+def value_of(variable: keras.Variable) -> tf.Tensor:
     """A variable's value in its own dtype; to be called where nothing is autocast."""
     return tf.convert_to_tensor(variable.value)
 
 
-def state(model: keras.Model) -> List[keras.Variable]:
+def variables_of(model: keras.Model) -> List[keras.Variable]:
     """All that a model consists of: weights, moving statistics and the states of seed generators."""
     return model.variables
 
 
-def made_to_train(model: keras.Model) -> List[keras.Variable]:
+def parameters_of(model: keras.Model) -> List[keras.Variable]:
     """The weights that are trained or frozen; all others are state."""
-    return [variable for layer in layers(model) for variable in layer._trainable_variables]
+    return [variable for layer in layers_of(model) for variable in layer._trainable_variables]
 
 
-def layers(model: keras.Model) -> List[keras.layers.Layer]:
+def layers_of(model: keras.Model) -> List[keras.layers.Layer]:
     """All layers, also those inside layers; outer ones first."""
     return model._flatten_layers()
 
@@ -92,7 +92,7 @@ def deserialize(config: Dict[str, Any], custom_objects: Optional[Dict[str, Any]]
 def clone(model: keras.Model) -> keras.Model:
     """A model of the same architecture, with weights of its own."""
     # Found again although they may not be registered.
-    classes = {type(layer).__name__: type(layer) for layer in layers(model)}
+    classes = {type(layer).__name__: type(layer) for layer in layers_of(model)}
     config = serialize(model)
     return keras.saving.deserialize_keras_object(config, classes, safe_mode=False)
 
@@ -169,6 +169,6 @@ def attach_optimizer(model: keras.Model, optimizer) -> None:
         model._compile_config.config["optimizer"] = optimizer
 
 
-def raw(variable: keras.Variable) -> tf.Variable:
+def tf_variable_of(variable: keras.Variable) -> tf.Variable:
     """The TensorFlow variable of a variable."""
     return variable._value

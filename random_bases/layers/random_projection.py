@@ -38,7 +38,7 @@ class RandomProjection(keras.layers.Layer):
       basis: the `Basis`.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
 
     Example:
     >>> generator = random_bases.layers.RandomProjection(units=784 * 10, dimensions=100, seed=1)

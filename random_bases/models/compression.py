@@ -9,7 +9,6 @@ the SHA-256 of everything before.
 """
 
 import hashlib
-import json
 import logging
 import os
 from typing import Any, Dict, List, Sequence, Tuple
@@ -17,15 +16,13 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from random_bases import bases, keras_api
+from random_bases import bases, files, keras_api
 from random_bases.keras_api import keras
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.sampling import STREAM_VERSION
 
 MAGIC = b"RNDBASES"
 FORMAT_VERSION = 1
-_HEADER_BEGIN = len(MAGIC) + 4
-_CHECKSUM_SIZE = hashlib.sha256().digest_size
 
 
 class CompressedFileError(ValueError):
@@ -65,14 +62,12 @@ def save(path: str, parametrisation: Parametrisation, model: keras.Model, coordi
         **parametrisation.get_config(),
         "compartment_sizes": list(parametrisation.subspace.compartment_sizes),
         "trained": [_position(variable, weights) for variable in parametrisation.variables],
-        "variables": [_describe(variable) for variable in weights],
-        "theta0_sha256": _hash(_arrays(initial)),
+        "variables": keras_api.describe(weights),
+        "theta0_sha256": files.sha256_of_arrays(_arrays(initial), described=True),
     }
-    packed = json.dumps(header, separators=(",", ":")).encode("utf-8")
-    content = MAGIC + len(packed).to_bytes(4, "little") + packed
-    content += b"".join(array.tobytes() for array in arrays)
+    content = files.packed(MAGIC, header) + b"".join(array.tobytes() for array in arrays)
     content += hashlib.sha256(content).digest()
-    _write(os.fspath(path), content)
+    files.write(path, content)
     size = sum(array.nbytes for array in _arrays(weights))
     logging.getLogger("random_bases").info(
         "%s: %d bytes, %.0f times fewer than the %d of the weights",
@@ -115,10 +110,7 @@ def load_compressed(path: str, model: keras.Model) -> keras.Model:
     >>> keras.utils.set_random_seed(0)
     >>> model = rb.load_compressed("trained.rb", build_model())
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model={model!r} is a {type(model).__name__}; it must be a keras.Model.")
-    if not model.built:
-        raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
+    keras_api.check_built(model)
     header, data = _read(os.fspath(path))
     for name, expected in (("format_version", FORMAT_VERSION), ("stream_version", STREAM_VERSION)):
         if header[name] != expected:
@@ -126,13 +118,13 @@ def load_compressed(path: str, model: keras.Model) -> keras.Model:
                 f"path={path!r} has {name}={header[name]!r}; this random_bases reads {expected} only."
             )
     weights = model.weights
-    described = [_describe(variable) for variable in weights]
+    described = keras_api.describe(weights)
     if described != header["variables"]:
         raise ArchitectureError(
             f"model={model.name!r} has variables {described}; path={path!r} needs {header['variables']}."
         )
     initial, state = _initial_and_state(model)
-    if _hash(_arrays(initial)) != header["theta0_sha256"]:
+    if files.sha256_of_arrays(_arrays(initial), described=True) != header["theta0_sha256"]:
         raise InitialWeightsError(
             f"model={model.name!r} does not have the weights from which the model in path={path!r} was "
             "trained: initialise it with the same seed, or load them, and do not train it before."
@@ -162,7 +154,7 @@ def load_compressed(path: str, model: keras.Model) -> keras.Model:
 
 def _initial_and_state(model: keras.Model) -> Tuple[list, list]:
     """The variables that an initialisation gives again, and those that training has changed anyhow."""
-    ids = {id(variable) for variable in keras_api.made_to_train(model)}
+    ids = {id(variable) for variable in keras_api.parameters_of(model)}
     weights = model.weights
     return [v for v in weights if id(v) in ids], [v for v in weights if id(v) not in ids]
 
@@ -171,21 +163,8 @@ def _arrays(variables: Sequence) -> List[np.ndarray]:
     return [np.asarray(variable.numpy()) for variable in variables]
 
 
-def _describe(variable) -> str:
-    # Without its name, which Keras numbers by what else the process has built.
-    return f"{tf.as_dtype(variable.dtype).name}{list(variable.shape)}".replace(" ", "")
-
-
 def _position(variable, variables: Sequence) -> int:
     return next(i for i, each in enumerate(variables) if each is variable)
-
-
-def _hash(arrays: Sequence[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.name}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _split(data: bytes, like: Sequence[np.ndarray]) -> List[np.ndarray]:
@@ -198,28 +177,13 @@ def _split(data: bytes, like: Sequence[np.ndarray]) -> List[np.ndarray]:
     return arrays
 
 
-def _write(path: str, content: bytes) -> None:
-    """Writes a file that is never seen half-written."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-
-
 def _read(path: str) -> Tuple[Dict[str, Any], bytes]:
     """The header and what follows it, once the checksum has been found right."""
     with open(path, "rb") as file:
         content = file.read()
     if not content.startswith(MAGIC):
         raise DamagedFileError(f"path={path!r} is not a file that export_compressed wrote.")
-    body, checksum = content[:-_CHECKSUM_SIZE], content[-_CHECKSUM_SIZE:]
+    body, checksum = content[: -files.HASH_SIZE], content[-files.HASH_SIZE :]
     if hashlib.sha256(body).digest() != checksum:
         raise DamagedFileError(f"path={path!r} is truncated or was altered: its checksum does not match.")
-    end = _HEADER_BEGIN + int.from_bytes(body[len(MAGIC) : _HEADER_BEGIN], "little")
-    return json.loads(body[_HEADER_BEGIN:end].decode("utf-8")), body[end:]
+    return files.header(body, MAGIC), body[files.end_of_header(body, MAGIC) :]

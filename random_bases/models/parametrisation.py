@@ -1,14 +1,12 @@
 """theta = theta0 + P c: the weights of a model as a function of coordinates."""
 
-from typing import Any, Dict, List, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import tensorflow as tf
 
-from random_bases import bases, keras_api
-from random_bases.arguments import is_int
+from random_bases import arguments, bases, keras_api
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
-from random_bases.sampling.seeds import as_seed
 from random_bases.subspace import Subspace
 
 
@@ -29,13 +27,10 @@ class Parametrisation:
         basis: Union[str, Basis],
         compartments: Compartments,
         allocation: Allocation,
-        seed: int,
+        seed: Optional[int],
     ):
         self.variables = list(variables)
-        if not is_int(seed):
-            raise TypeError(f"seed={seed!r} must be an int.")
-        as_seed(seed)
-        self.seed = int(seed)
+        self.seed = arguments.seed(seed)
         self.basis = basis
         self.compartments = compartments
         self.allocation = allocation
@@ -45,7 +40,7 @@ class Parametrisation:
             basis,
             compartments,
             allocation,
-            [keras_api.path(variable) for variable in self.variables],
+            [keras_api.path_of(variable) for variable in self.variables],
         )
 
     @property
@@ -56,7 +51,7 @@ class Parametrisation:
     def theta(self, coordinates) -> List[tf.Tensor]:
         """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
         directions = self.expand(coordinates)
-        theta0 = [keras_api.value(variable) for variable in self.variables]
+        theta0 = [keras_api.value_of(variable) for variable in self.variables]
         return [start + tf.cast(direction, start.dtype) for start, direction in zip(theta0, directions)]
 
     def expand(self, coordinates) -> List[tf.Tensor]:

@@ -1,6 +1,6 @@
 """SubspaceModel: a Keras model of which only d coordinates train."""
 
-from typing import List, Sequence, Union
+from typing import List, Optional, Sequence, Union
 
 import tensorflow as tf
 
@@ -8,7 +8,7 @@ from random_bases import bases, keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
 from random_bases.keras_api import keras, register_serializable, strategy_of
-from random_bases.keras_api.traces import refuse_decorated_methods, users_classes
+from random_bases.keras_api.nested_functions import refuse_decorated_methods, users_classes
 from random_bases.models import compression
 from random_bases.models.parametrisation import Parametrisation
 
@@ -67,7 +67,7 @@ class SubspaceModel(keras.Model):
         parameters) and d directions.
       compartments: "network", "layer", "variable", an int (that many equal parts) or a list of sizes.
       allocation: how `dimensions` is shared out: "even", "proportional" or a list.
-      seed: of the directions; an int in [0, 2**64).
+      seed: of the directions, an int in [0, 2**64); None: one that Python's `random` draws. Attribute `seed`.
       name: of the model.
 
     Attributes:
@@ -75,7 +75,7 @@ class SubspaceModel(keras.Model):
       coordinates: the variable c, float32 [d]; zeros at first.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
 
     Example:
     >>> sub = rb.SubspaceModel(model, dimensions=750, basis="hadamard", seed=0)
@@ -91,7 +91,7 @@ class SubspaceModel(keras.Model):
         basis: Union[str, Basis] = "normal",
         compartments: Compartments = "network",
         allocation: Allocation = "even",
-        seed: int = 0,
+        seed: Optional[int] = None,
         name: str = "subspace_model",
     ):
         parametrisation = self._parametrise(
@@ -123,7 +123,7 @@ class SubspaceModel(keras.Model):
 
     def call(self, inputs, training=None):
         del training  # the wrapped model finds it in the call's context
-        theta = self._parametrisation.theta(keras_api.value(self.coordinates))
+        theta = self._parametrisation.theta(keras_api.value_of(self.coordinates))
         with keras_api.Substitution(self._parametrisation.variables, theta) as substitution:
             outputs, losses = substitution.call(self.model, inputs)
         self._set_losses([*losses, *self._penalties(theta)])
@@ -177,12 +177,12 @@ class SubspaceModel(keras.Model):
         """
         # On the device that trained it, whose directions they are.
         theta = strategies.call(
-            strategy_of(self), lambda: self._parametrisation.theta(keras_api.value(self.coordinates))
+            strategy_of(self), lambda: self._parametrisation.theta(keras_api.value_of(self.coordinates))
         )
         clone = clone_model(self.model)
         trained = {id(v): value for v, value in zip(self._parametrisation.variables, theta)}
-        for variable, new in zip(keras_api.state(self.model), keras_api.state(clone)):
-            new.assign(trained.get(id(variable), keras_api.value(variable)))
+        for variable, new in zip(keras_api.variables_of(self.model), keras_api.variables_of(clone)):
+            new.assign(trained.get(id(variable), keras_api.value_of(variable)))
         return clone
 
     def export(self, filepath, *arguments, **options):
@@ -212,7 +212,7 @@ class SubspaceModel(keras.Model):
         return {
             "name": self.name,
             "model": keras_api.serialize(self.model),
-            "trainable": [layer.trainable for layer in keras_api.layers(self.model)],
+            "trainable": [layer.trainable for layer in keras_api.layers_of(self.model)],
             **self._parametrisation.get_config(),
         }
 
@@ -239,8 +239,8 @@ def clone_model(model: keras.Model) -> keras.Model:
             f"model={model.name!r} cannot be cloned: implement its get_config, to return what its __init__ "
             "takes."
         ) from error
-    _set_trainable(clone, [layer.trainable for layer in keras_api.layers(model)])
-    expected, found = ([tuple(v.shape) for v in keras_api.state(each)] for each in (model, clone))
+    _set_trainable(clone, [layer.trainable for layer in keras_api.layers_of(model)])
+    expected, found = ([tuple(v.shape) for v in keras_api.variables_of(each)] for each in (model, clone))
     if expected != found:
         raise ValueError(
             f"model={model.name!r} cannot be cloned: its variables have shapes {expected}, those of what "
@@ -251,32 +251,24 @@ def clone_model(model: keras.Model) -> keras.Model:
 
 def _set_trainable(model: keras.Model, trainable: Sequence[bool]) -> None:
     """Freezes layers: subclassed models do not tell in their configuration which are."""
-    for layer, each in zip(keras_api.layers(model), trainable):  # outer layers first: they set inner ones
+    for layer, each in zip(keras_api.layers_of(model), trainable):  # outer layers first: they set inner ones
         if layer.trainable != each:
             layer.trainable = each
 
 
 def _checked(model: keras.Model) -> keras.Model:
     """`model`, if it can be trained in a subspace."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"model={model!r} is a {type(model).__name__}; it must be a keras.Model of Keras "
-            f"{keras.__version__}."
-        )
-    if not model.built:
-        raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
-    if not model.trainable_variables:
-        raise ValueError(f"model={model.name!r} has no trainable weights.")
+    keras_api.check_built(model, trainable=True)
     for variable in model.trainable_variables:
         if getattr(variable, "constraint", None) is not None:
             raise ValueError(
-                f"model={model.name!r} has a constraint on {keras_api.path(variable)!r}, which theta0 + P c "
-                "cannot keep; remove it."
+                f"model={model.name!r} has a constraint on {keras_api.path_of(variable)!r}, which "
+                "theta0 + P c cannot keep; remove it."
             )
     _refuse_training_methods(model)
-    for layer in keras_api.layers(model):
+    for layer in keras_api.layers_of(model):
         refuse_decorated_methods(layer)
-    if any(getattr(layer, "_remat_mode", None) is not None for layer in keras_api.layers(model)):
+    if any(getattr(layer, "_remat_mode", None) is not None for layer in keras_api.layers_of(model)):
         raise ValueError(
             f"model={model.name!r} has layers made in a RematScope: they would be recomputed at theta0 "
             "for the gradient."

@@ -59,12 +59,12 @@ def test_what_is_refused():
     model = quadratic.model()
     with pytest.raises(ValueError, match="directions has 1 entries; allowed: 2"):
         landscape.plane(model, [[np.ones([6, 1])]], [0.0], [0.0], quadratic.DATA, quadratic.loss)
-    with pytest.raises(ValueError, match=r"alphas=\[\] must be a list of finite numbers"):
+    with pytest.raises(ValueError, match=r"alphas=\[\] must have at least one entry"):
         landscape.line(model, [np.ones([6, 1])], [], quadratic.DATA, quadratic.loss)
     for wrong in ("a", None, [True], ["a"]):
-        with pytest.raises(ValueError, match="alphas=.* must be a list of finite numbers"):
+        with pytest.raises(TypeError, match="alphas.*=.* must be a"):
             landscape.line(model, [np.ones([6, 1])], wrong, quadratic.DATA, quadratic.loss)
-    with pytest.raises(ValueError, match=r"betas=\[nan\]"):
+    with pytest.raises(ValueError, match=r"betas\[0\]=nan"):
         landscape.plane(model, [[np.ones([6, 1])]] * 2, [0.0], [np.nan], quadratic.DATA, quadratic.loss)
     with pytest.raises(ValueError, match="direction has shapes"):
         landscape.line(model, [np.ones([5, 1])], [0.0], quadratic.DATA, quadratic.loss)

@@ -70,7 +70,7 @@ def test_what_is_refused():
         Objective(model, (x, y))
     with pytest.raises(TypeError, match="loss="):
         Objective(model, (x, y), ["mse", "mse"])
-    with pytest.raises(ValueError, match="no trainable weights"):
+    with pytest.raises(ValueError, match="is not built"):
         Objective(keras.Sequential([keras.layers.Dense(1)]), (x, y), "mse")
     with pytest.raises(TypeError, match="data=None must be"):
         Objective(model, None, "mse").gradient()

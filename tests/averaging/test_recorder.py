@@ -10,7 +10,7 @@ import pytest
 import random_bases as rb
 from random_bases import keras_api
 from random_bases.averaging import TrajectoryError
-from random_bases.averaging.trajectory import TrajectoryWriter
+from random_bases.averaging.snapshots import TrajectoryWriter
 from random_bases.keras_api import GENERATION, keras
 from tests import networks
 
@@ -327,13 +327,13 @@ def test_a_damaged_index_is_named(recorded):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"every": "step"}, TypeError, "every='step' must be an int or \"epoch\""),
-        ({"every": 0}, ValueError, "every=0 is not possible"),
+        ({"every": "step"}, TypeError, "every='step' must be an int of at least 1, or 'epoch'"),
+        ({"every": 0}, ValueError, "every=0 must be an int of at least 1, or 'epoch'"),
         ({"start": -1}, ValueError, "start=-1"),
-        ({"start": 5, "stop": 4}, ValueError, "stop=4 is not possible; allowed: at least 5"),
+        ({"start": 5, "stop": 4}, ValueError, "stop=4 must be an int of at least 5, or None"),
         ({"most": 0}, ValueError, "most=0"),
         ({"every": True}, TypeError, "every=True must be an int"),
-        ({"dtype": "int8"}, ValueError, "dtype='int8' is not possible; allowed: "),
+        ({"dtype": "int8"}, ValueError, "dtype='int8' is unknown; allowed: 'float32'"),
     ],
     ids=str,
 )

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from random_bases.averaging import sharding
-from random_bases.averaging.trajectory import TrajectoryWriter, set_weights
+from random_bases.averaging.snapshots import TrajectoryWriter, set_weights
 from random_bases.keras_api import GENERATION
 from tests.averaging import sharded
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 import random_bases as rb
 from random_bases import averaging, keras_api
 from random_bases.averaging import TrajectoryError
-from random_bases.averaging.trajectory import TrajectoryWriter, set_weights
+from random_bases.averaging.snapshots import TrajectoryWriter, set_weights
 from random_bases.bases import TrajectoryBasis
 from random_bases.keras_api import KERAS_VERSION, keras
 from tests import networks
@@ -23,7 +23,7 @@ def record(model, directory, points):
     """A trajectory of these weights, [D] each, all with the model's other variables."""
     writer = TrajectoryWriter(directory, model, "float32")
     before = flat(model.trainable_variables)
-    state = rb.averaging.trajectory.split_variables(model)[1]
+    state = rb.averaging.snapshots.split_variables(model)[1]
     state = [variable.numpy() for variable in state]
     for step, point in enumerate(points):
         set_weights(model, point, state)
@@ -215,7 +215,7 @@ def test_wrong_types_are_named(tmp_path):
         with pytest.raises(TypeError, match=f"regularization={value!r} must be a number"):
             rb.TrainableWeightAveraging(model, trajectory, regularization=value)
     for make in (rb.TrainableWeightAveraging, averaging.average):
-        with pytest.raises(TypeError, match="model='x' is a str; it must be a keras.Model"):
+        with pytest.raises(TypeError, match="model='x' must be a keras.Model"):
             make("x", tmp_path)
         with pytest.raises(TypeError, match="trajectory=3 must be"):
             make(model, 3)

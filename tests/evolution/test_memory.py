@@ -29,8 +29,9 @@ if mode == "predict":
         model.predict(xs, batch_size=16, verbose=0)
 else:
     nes = rb.NaturalEvolutionStrategies(
-        model, population, 1e-3, learning_rate=1e-6, antithetic=True, fitness="raw", memory_budget=budget
-    )
+        model, population, 1e-3, learning_rate=1e-6, antithetic=True, fitness="raw", memory_limit=budget,
+        seed=0,
+    )  # fmt: skip
     nes.fit(xs, ys, batch_size=16, steps_per_epoch=3, verbose=0)
 peak = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")][0]
 print(json.dumps({"peak": peak / 1024, "parameters": model.count_params()}))

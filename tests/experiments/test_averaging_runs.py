@@ -31,7 +31,7 @@ def accuracy_of(weights):
     """Of a network with these weights, [D], on the validation split."""
     data = datasets.load("digits")
     model = networks.get("fc", data.input_shape, data.num_classes)
-    rb.averaging.trajectory.set_weights(model, weights, [])
+    rb.averaging.snapshots.set_weights(model, weights, [])
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model.evaluate(datasets.evaluation_batches(data.validation, 1000), verbose=0)[1]
 

@@ -35,22 +35,34 @@ def test_the_generation_is_that_of_tf_keras():
         assert GENERATION != "keras3"
 
 
-def test_another_backend_is_refused():
-    done = python("import random_bases", KERAS_BACKEND="jax")
+def refused(done):
+    """The last line of the error of an import that was refused."""
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: random_bases needs Keras on TensorFlow")
-    assert "KERAS_BACKEND='jax'" in last
+    assert last.startswith("ImportError: random_bases ")
+    return last
 
 
-def test_a_backend_from_keras_json_is_refused():
-    if GENERATION != "keras3":
-        pytest.skip("only Keras 3 has backends")
-    # As if keras.json named one that is installed.
+@pytest.mark.skipif(GENERATION != "keras3", reason="only Keras 3 has backends")
+def test_another_backend_is_refused(tmp_path):
+    # One that is not installed, of the environment and of keras.json, and one that is.
+    assert "KERAS_BACKEND=tensorflow" in refused(python("import random_bases", KERAS_BACKEND="jax"))
+    (tmp_path / "keras.json").write_text('{"backend": "jax"}')
+    assert "KERAS_BACKEND=tensorflow" in refused(python("import random_bases", KERAS_HOME=str(tmp_path)))
     done = python("import keras; keras.config.backend = lambda: 'jax'; import random_bases")
-    assert done.returncode != 0
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: random_bases needs Keras on TensorFlow") and "'jax'" in last
+    assert "needs Keras on TensorFlow, but Keras runs on 'jax'" in refused(done)
+
+
+@pytest.mark.skipif(GENERATION == "keras3", reason="Keras 3 has backends")
+def test_a_keras_without_backends_ignores_their_name():
+    done = python("import random_bases", KERAS_BACKEND="jax")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.skipif(GENERATION != "keras3", reason="of Keras 3")
+def test_an_old_keras_3_is_refused():
+    done = python("import keras; keras.__version__ = '3.9.2'; import random_bases")
+    assert "does not know Keras 3.9.2; allowed: Keras >= 3.10" in refused(done)
 
 
 IMPORT = """

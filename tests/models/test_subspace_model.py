@@ -352,7 +352,7 @@ def test_outputs_have_the_wrapped_models_names(by_name):
 
     x, y = np.random.RandomState(0).normal(size=(8, 5)).astype("f4"), np.arange(8) % 3
     logs = []
-    for model in (two_heads(), rb.SubspaceModel(two_heads(), D)):
+    for model in (two_heads(), rb.SubspaceModel(two_heads(), D, seed=0)):
         model.compile(
             keras.optimizers.SGD(0.0),
             loss=arguments(keras.losses.SparseCategoricalCrossentropy(from_logits=True), "mse"),
@@ -383,7 +383,7 @@ def test_it_is_exported(name, tmp_path):
 def test_integers_are_exported_as_integers(tmp_path):
     tokens = keras.Input((4,), dtype="int32")
     layers = [keras.layers.Embedding(7, 3), keras.layers.Flatten(), keras.layers.Dense(2)]
-    sub = rb.SubspaceModel(keras.Sequential([tokens, *layers]), D)
+    sub = rb.SubspaceModel(keras.Sequential([tokens, *layers]), D, seed=0)
     x = np.arange(8, dtype=np.int32).reshape(2, 4) % 7
     sub.export(str(tmp_path / "exported"))
     loaded = tf.saved_model.load(str(tmp_path / "exported"))
@@ -425,7 +425,7 @@ def test_materialize_of_a_subclass_without_configuration():
     model = NoConfig(3)
     x = np.ones((2, 5), np.float32)
     model(x)
-    sub = rb.SubspaceModel(model, D)
+    sub = rb.SubspaceModel(model, D, seed=0)
     move(sub)
     if GENERATION == "keras2.6":
         np.testing.assert_allclose(np.asarray(sub.materialize()(x)), np.asarray(sub(x)), atol=1e-6)
@@ -450,7 +450,7 @@ def test_models_that_were_trained_are_cloned_or_refused(model, tmp_path):
     x, model = np.ones((2, 5), np.float32), model()
     compile_(model, mode="graph")
     model.fit(x, np.ones((2, 3)), verbose=0)
-    sub = rb.SubspaceModel(model, D)
+    sub = rb.SubspaceModel(model, D, seed=0)
     move(sub)
     if GENERATION == "keras2.6" or (GENERATION == "tf_keras" and isinstance(model, NoArguments)):
         trained = sub.materialize()
@@ -665,7 +665,7 @@ class Assigning(keras.layers.Dense):
 @pytest.mark.parametrize(("layer", "message"), [(Traced, "tf.function"), (Assigning, "assigns to")])
 def test_layers_that_would_go_wrong_unseen(layer, message, mode):
     model = keras.Sequential([keras.Input((5,)), layer(3)])
-    sub = rb.SubspaceModel(model, 2)
+    sub = rb.SubspaceModel(model, 2, seed=0)
     x = np.ones((2, 5), np.float32)
     before = flat(model.trainable_variables)
     with pytest.raises(ValueError, match=message):

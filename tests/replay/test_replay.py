@@ -256,7 +256,7 @@ def test_altered_headers_are_refused(run, tmp_path, position):
 
 
 def test_what_is_no_model_is_named(run):
-    with pytest.raises(TypeError, match="model='x' is a str"):
+    with pytest.raises(TypeError, match="model='x' must be a keras.Model"):
         rb.replay(run[0], "x")
 
 

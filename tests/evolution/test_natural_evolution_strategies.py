@@ -40,7 +40,7 @@ def gradient(w):
 def strategy(model, population=4, sigma=0.1, **arguments):
     if not {"learning_rate", "optimizer"} & set(arguments):
         arguments["learning_rate"] = 1.0
-    return rb.NaturalEvolutionStrategies(model, population, sigma, **arguments)
+    return rb.NaturalEvolutionStrategies(model, population, sigma, **{"seed": 0, **arguments})
 
 
 def directions(nes, update=0):
@@ -180,7 +180,7 @@ def test_offspring_together_have_the_losses_of_those_in_place(name):
     results = []
     for budget in (2**27, 0):
         model, x = compiled(name)
-        nes = strategy(model, 6, 0.05, learning_rate=0.01, antithetic=True, memory_budget=budget)
+        nes = strategy(model, 6, 0.05, learning_rate=0.01, antithetic=True, memory_limit=budget)
         assert nes.in_place == (budget == 0)
         history = nes.fit(dataset(x), steps_per_epoch=2, verbose=0).history
         results.append((history["loss"], history.get("mae"), weights_of(model)))
@@ -226,7 +226,7 @@ def masked(recurrent):
 def test_losses_and_metrics_of_masked_models_are_those_of_evaluate(recurrent, minibatch, budget):
     model, x, y, w = masked(recurrent)
     theta = model.get_weights()
-    nes = strategy(model, 4, 0.5, learning_rate=1e-30, minibatch=minibatch, memory_budget=budget)
+    nes = strategy(model, 4, 0.5, learning_rate=1e-30, minibatch=minibatch, memory_limit=budget)
     assert nes.in_place == (budget == 0)
     phi = directions(nes)
     arguments = {"batch_size": 8, "shuffle": False, "steps_per_epoch": 1, "verbose": 0}
@@ -253,7 +253,7 @@ def test_without_training_dropout_is_off_and_averages_stay():
 def test_training_updates_the_averages():
     model, x = compiled("normalised")
     before = [v.numpy() for v in model.non_trainable_variables]
-    nes = strategy(model, 4, learning_rate=0.01, training=True, memory_budget=0)
+    nes = strategy(model, 4, learning_rate=0.01, training=True, memory_limit=0)
     nes.fit(dataset(x), steps_per_epoch=1, verbose=0)
     after = [v.numpy() for v in model.non_trainable_variables]
     assert not all((a == b).all() for a, b in zip(before, after))
@@ -262,7 +262,7 @@ def test_training_updates_the_averages():
 def test_in_place_weights_are_restored_before_the_step():
     model, x = compiled("sequential")
     before = weights_of(model)
-    nes = strategy(model, 8, 0.5, learning_rate=1e-30, memory_budget=0)
+    nes = strategy(model, 8, 0.5, learning_rate=1e-30, memory_limit=0)
     nes.fit(dataset(x), steps_per_epoch=2, verbose=0)
     np.testing.assert_allclose(weights_of(model), before, atol=1e-5)
 
@@ -362,7 +362,7 @@ def test_a_run_that_is_stopped_and_saved_goes_on_exactly(tmp_path, budget):
 
     def trained(model, epochs, initial_epoch=0):
         optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-        nes = strategy(model, 6, 0.1, optimizer=optimizer, antithetic=True, memory_budget=budget, seed=5)
+        nes = strategy(model, 6, 0.1, optimizer=optimizer, antithetic=True, memory_limit=budget, seed=5)
         return nes, lambda: nes.fit(
             x, y, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=4, verbose=0
         )
@@ -462,7 +462,7 @@ def test_adam_inside_and_compartments():
         ({"update_scale": "none"}, ValueError, "update_scale='none' is unknown; allowed"),
         ({"basis": "gauss"}, ValueError, "basis='gauss' is unknown"),
         ({"antithetic": 1}, TypeError, "antithetic=1 must be True or False"),
-        ({"memory_budget": -1}, ValueError, "memory_budget=-1 must be"),
+        ({"memory_limit": -1}, ValueError, "memory_limit=-1 must be"),
         ({"objective": 3}, TypeError, "objective=3 must be a function"),
         ({"seed": 0.5}, TypeError, "seed=0.5 must be an int"),
     ],
@@ -482,7 +482,7 @@ def test_numbers_of_numpy_are_numbers():
         return quadratic(model)
 
     for integer, real in ((int, float), (np.int64, np.float32)):
-        arguments = {"memory_budget": integer(2**20), "seed": integer(3)}
+        arguments = {"memory_limit": integer(2**20), "seed": integer(3)}
         rate = real(0.25)
         nes = strategy(
             linear_model(), integer(4), real(0.5), learning_rate=rate, objective=objective, **arguments

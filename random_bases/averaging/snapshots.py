@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Sequence, Union
 
 import numpy as np
 
-from random_bases import keras_api
+from random_bases import files, keras_api
 from random_bases.keras_api import keras
 
 FORMAT_VERSION = 1
@@ -99,11 +99,10 @@ class Trajectory(Sequence):
         """Makes sure that the snapshots are of models of this architecture.
 
         Raises:
-          TypeError: if it is no Keras model.
+          TypeError, ValueError: if it is no built Keras model.
           TrajectoryError: if variables differ in number, order, shape or type.
         """
-        if not isinstance(model, keras.Model):
-            raise TypeError(f"model={model!r} is a {type(model).__name__}; it must be a keras.Model.")
+        keras_api.check_built(model)
         self._not_empty()
         found = describe(model)
         if found["architecture_sha256"] != self._index["architecture_sha256"]:
@@ -189,17 +188,17 @@ class TrajectoryWriter:
                 weights[begin : begin + values.size] = values
             if not np.isfinite(weights[begin : begin + values.size]).all():
                 raise ValueError(
-                    f"{keras_api.path(variable)!r} has values at step {step} that are not finite in "
+                    f"{keras_api.path_of(variable)!r} has values at step {step} that are not finite in "
                     f"dtype={self._index['dtype']!r}."
                 )
             begin += values.size
         arrays = {f"{i}": np.asarray(variable.numpy()) for i, variable in enumerate(state)}
-        files = [
+        written = [
             self._write(f"weights-{step:010d}.npy", lambda file: np.save(file, weights)),
             self._write(f"state-{step:010d}.npz", lambda file: np.savez(file, **arrays)),
         ]
         others = [snapshot for snapshot in self._index["snapshots"] if snapshot["step"] != step]
-        self._keep([*others, {"step": step, "epoch": epoch, "files": files}][-most:])
+        self._keep([*others, {"step": step, "epoch": epoch, "files": written}][-most:])
 
     def drop_after(self, step: int) -> None:
         """Takes away what was recorded after so many updates."""
@@ -218,28 +217,23 @@ class TrajectoryWriter:
     def _write(self, name: str, write) -> Dict[str, Any]:
         """Writes a file that is never seen half-written; returns how the index describes it."""
         path = self.directory / name
-        temporary = self.directory / f"{name}.{os.getpid()}.tmp"
-        with temporary.open("wb") as file:
+        with files.replacing(path) as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        description = {"name": name, "bytes": temporary.stat().st_size, "sha256": _sha256(temporary)}
-        os.replace(temporary, path)
-        return description
+        return {"name": name, "bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
 
 
 def split_variables(model: keras.Model):
     """(the trainable variables of a model, all others)."""
     trained = list(model.trainable_variables)
     ids = {id(variable) for variable in trained}
-    return trained, [variable for variable in keras_api.state(model) if id(variable) not in ids]
+    return trained, [variable for variable in keras_api.variables_of(model) if id(variable) not in ids]
 
 
 def describe(model: keras.Model) -> Dict[str, Any]:
     """What an index says of a model. Paths do not count: Keras numbers them by what else was built."""
     trained, state = split_variables(model)
-    variables = [[keras_api.path(v), _dtype(v), [int(n) for n in v.shape]] for v in trained]
-    others = [[keras_api.path(v), _dtype(v), [int(n) for n in v.shape]] for v in state]
+    variables = [[keras_api.path_of(v), _dtype(v), [int(n) for n in v.shape]] for v in trained]
+    others = [[keras_api.path_of(v), _dtype(v), [int(n) for n in v.shape]] for v in state]
     shapes = json.dumps([[each[1:] for each in part] for part in (variables, others)])
     return {
         "size": sum(int(np.prod(shape, dtype=np.int64)) for _, _, shape in variables),
@@ -292,13 +286,5 @@ def _verify(directory: Path, file: Dict[str, Any]) -> None:
     size = path.stat().st_size
     if size < file["bytes"]:
         raise TrajectoryError(f"{path} is truncated: {size} bytes of {file['bytes']}.")
-    if size != file["bytes"] or _sha256(path) != file["sha256"]:
+    if size != file["bytes"] or files.sha256_of_file(path) != file["sha256"]:
         raise TrajectoryError(f"{path} is altered or of another trajectory: it is not what the index names.")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(2**20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()

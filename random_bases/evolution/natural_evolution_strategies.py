@@ -43,7 +43,7 @@ class NaturalEvolutionStrategies:
 
     `population=2, antithetic=True, fitness="raw"` is SPSA, as used by MeZO: two forward passes an update, in
     the memory of inference if the optimizer is plain SGD (`learning_rate`) and the weights exceed
-    `memory_budget`.
+    `memory_limit`.
 
     Args:
       model: a built Keras model, compiled with the loss to be minimised (unless there is an `objective`).
@@ -68,17 +68,19 @@ class NaturalEvolutionStrategies:
         offspring's weights in the model.
       training: what offspring are called with. False: no dropout noise, normalisation by moving averages,
         which stay as they are; True: as in `Model.fit`.
-      memory_budget: bytes for the weights of offspring that are evaluated together, at most 32. If it is less
+      memory_limit: bytes for the weights of offspring that are evaluated together, at most 32. If it is less
         than one direction's offspring need, they are evaluated one by one in the model's own weights, which
         are moved and moved back (equal up to rounding).
       jit_compile: whether offspring are evaluated in XLA. Without it, those evaluated together are slower.
-      seed: of the directions, an int in [0, 2**64); and of the order of arrays given to `fit`.
+      seed: of the directions, an int in [0, 2**64), and of the order of arrays given to `fit`. None: one that
+        Python's `random` draws.
 
     Attributes:
       model, optimizer: as above.
+      seed: as above, or what was drawn.
 
     Raises:
-      TypeError, ValueError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
 
     Example:
     >>> model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -101,38 +103,37 @@ class NaturalEvolutionStrategies:
         update_scale: str = "gradient",
         objective: Optional[Callable] = None,
         training: bool = False,
-        memory_budget: int = 2**27,
+        memory_limit: int = 2**27,
         jit_compile: bool = True,
-        seed: int = 0,
+        seed: Optional[int] = None,
     ):
         _check_model(model)
         for name, value in (("antithetic", antithetic), ("training", training), ("jit_compile", jit_compile)):
-            _check_bool(name, value)
+            arguments.boolean(name, value)
         population = arguments.integer("population", population, 2)
         if antithetic and population % 2:
             raise ValueError(
                 f"population={population} must be even with antithetic=True: both halves of pairs count."
             )
         sigma = arguments.positive("sigma", sigma)
-        _check_choice("minibatch", minibatch, MINIBATCHES)
-        _check_choice("update_scale", update_scale, UPDATE_SCALES)
-        memory_budget = arguments.integer("memory_budget", memory_budget, 0)
+        arguments.one_of("minibatch", minibatch, MINIBATCHES)
+        arguments.one_of("update_scale", update_scale, UPDATE_SCALES)
+        memory_limit = arguments.integer("memory_limit", memory_limit, 0)
         if objective is not None and not callable(objective):
             raise TypeError(f"objective={objective!r} must be a function, or None for the compiled loss.")
-        seed = arguments.integer("seed", seed, 0, 2**64 - 1)
         self.model = model
         self.optimizer = _resolve_optimizer(learning_rate, optimizer)
         self._shaping = shaping.get(fitness)
         self._objective = objective
-        self._seed = seed
+        self.seed = arguments.seed(seed)
         variables = model.trainable_variables
         perturbations = Perturbations(
             [tuple(v.shape) for v in variables],
-            [keras_api.path(v) for v in variables],
+            [keras_api.path_of(v) for v in variables],
             population // 2 if antithetic else population,
             basis,
             compartments,
-            seed,
+            self.seed,
         )
         self._perturbations = perturbations
         self._scale = 1.0 / sigma
@@ -143,7 +144,7 @@ class NaturalEvolutionStrategies:
         )
         keras_api.build_optimizer(self.optimizer, variables)
         keras_api.attach_optimizer(model, self.optimizer)
-        self._rows = min(_MOST_TOGETHER, memory_budget // (4 * perturbations.size))
+        self._rows = min(_MOST_TOGETHER, memory_limit // (4 * perturbations.size))
         self._loss = keras.metrics.Mean(name="loss")
         self._compilation = None
 
@@ -202,7 +203,7 @@ class NaturalEvolutionStrategies:
         epochs = arguments.integer("epochs", epochs, 0)
         initial_epoch = arguments.integer("initial_epoch", initial_epoch, 0)
         validation_freq = arguments.integer("validation_freq", validation_freq, 1)
-        _check_bool("shuffle", shuffle)
+        arguments.boolean("shuffle", shuffle)
         if x is None and self._objective is None:
             raise ValueError("x=None is allowed with an objective only.")
         if self._objective is None and not keras_api.is_compiled(self.model):
@@ -213,7 +214,7 @@ class NaturalEvolutionStrategies:
         self._build_once()
         data = None
         if x is not None:
-            data = stream(x, y, sample_weight, batch_size, shuffle, self._seed)
+            data = stream(x, y, sample_weight, batch_size, shuffle, self.seed)
         updates = self._updates_per_epoch(steps_per_epoch, None if data is None else data.per_epoch)
         callbacks = keras.callbacks.CallbackList(
             callbacks,
@@ -393,22 +394,7 @@ def _resolve_optimizer(learning_rate, optimizer):
 
 
 def _check_model(model) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model={model!r} must be a keras.Model of Keras {keras.__version__}.")
-    if not model.built:
-        raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
-    if not model.trainable_variables:
-        raise ValueError(f"model={model.name!r} has no trainable weights.")
+    keras_api.check_built(model, trainable=True)
     replicas = strategies.replicas(keras_api.strategy_of(model))
     if replicas > 1:
         raise ValueError(f"model={model.name!r} is on {replicas} replicas; allowed: 1.")
-
-
-def _check_bool(name: str, value) -> None:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}={value!r} must be True or False.")
-
-
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} is unknown; allowed: {allowed}.")

@@ -1,0 +1,254 @@
+"""ReplayLog: a Keras callback that logs the coordinates of every step."""
+
+import hashlib
+import json
+import os
+import struct
+from typing import Any, BinaryIO, Dict, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from random_bases import files, keras_api, strategies
+from random_bases.device import refuse_ipus
+from random_bases.keras_api import keras
+from random_bases.optimizers import RandomBasesDescent
+from random_bases.replay.format import (
+    DIGEST_SIZE,
+    FORMAT_VERSION,
+    MAGIC,
+    Log,
+    ReplayError,
+    chained,
+    hash_of,
+)
+from random_bases.sampling import STREAM_VERSION
+
+
+class ReplayLog(keras.callbacks.Callback):
+    """Writes the coordinates of every step of `fit` to a file that `replay` reads.
+
+    The model's optimizer must be a `RandomBasesDescent` that has made no step yet, or as many as a log
+    found at `path` holds or more: this one is then gone on with, and what it has beyond is dropped. So a
+    run that begins again from its first step writes its log anew; nothing else is ever overwritten. With
+    several workers the chief writes; all must have the callback. The weights' hash is recorded after
+    every epoch. State that is no trained weight (moving statistics) is not in the log. With an inner
+    optimizer that has `use_ema=True` the replayed weights are those that were trained: the averages are
+    put in their place when `fit` ends.
+
+    The step must not be compiled as a whole, `compile(..., jit_compile=False)`, as XLA rounds what it
+    fuses differently; the random bases in it always are.
+
+    Args:
+      path: of the file.
+
+    Raises (when training begins):
+      TypeError: if the optimizer is no `RandomBasesDescent`.
+      ValueError: if the step is compiled, with `exchange="updates"`, after `exclude_from_weight_decay`,
+        for a model that is not built under a strategy of several replicas, or if the optimizer has made
+        steps that are not in the log.
+      ReplayError: if the file at `path` is no log, or that of another run: of another seed, configuration
+        or theta0. A learning rate, which callbacks may set, is compared after the first step.
+
+    Example:
+    >>> model.fit(x, y, callbacks=[rb.ReplayLog("run.log")])
+    >>> rb.replay("run.log", build_model(), step=1000)
+    """
+
+    def __init__(self, path: files.AnyPath):
+        super().__init__()
+        self._path = os.fspath(path)
+        self._file: Optional[BinaryIO] = None
+
+    def on_train_begin(self, logs=None):
+        del logs
+        model, optimizer = self.model, self.model.optimizer
+        if not isinstance(optimizer, RandomBasesDescent):
+            raise TypeError(
+                f"ReplayLog: the model's optimizer is a {type(optimizer).__name__}; it must be a "
+                "RandomBasesDescent, without a LossScaleOptimizer around it."
+            )
+        if keras_api.step_is_compiled(model):
+            raise ValueError("ReplayLog needs compile(..., jit_compile=False): see its docstring.")
+        strategy = keras_api.strategy_of(model)
+        refuse_ipus(strategy, "ReplayLog, which has the training step write to variables of its own,")
+        optimizer.rule.record(self._keep)
+        self._capacity = keras_api.steps_per_execution_of(model)
+        self._scheduled = isinstance(_inner_config(optimizer)["learning_rate"], dict)
+        model.make_train_function(force=True)  # an earlier `fit` has traced it without
+        self._writes = strategies.is_chief(strategy)
+        self._steps = _updates(optimizer)
+        self._found: Optional[Dict[str, Any]] = None
+        self._last: Optional[tf.Variable] = None
+        if self._file is not None:  # of a `fit` that an error ended
+            self._file.close()
+            self._file = None
+        if model.built:
+            with strategy.scope():
+                if optimizer.rule.subspace is None:
+                    keras_api.build_optimizer(optimizer, model.trainable_variables)
+                self._begin()
+        elif strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                f"ReplayLog: model={model.name!r} is not built, which it must be under a strategy of "
+                f"{strategy.num_replicas_in_sync} replicas: call it on a batch, or its `build`, first."
+            )
+
+    def _begin(self) -> None:
+        """When model and optimizer are built, and no step of this `fit` is made."""
+        _refuse_exclusions(self.model)
+        shape = self.model.optimizer.rule.workers.shape
+        # The last steps' learning rates and coordinates, each replica its own: nothing travels.
+        self._last = tf.Variable(
+            tf.zeros([self._capacity, 1 + shape[0] * shape[1]]),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        if self._writes and self._steps:
+            self._continue()
+            return
+        self._theta0 = hash_of(self.model.trainable_variables)
+        if self._writes and os.path.exists(self._path) and os.path.getsize(self._path):
+            self._found = Log(self._path).header
+            self._refuse_another(_before_first_step)
+
+    def _keep(self, coordinates, updates):
+        """Part of the step: notes its coordinates."""
+        if self._last is None:  # a model that `fit` builds: it has weights since now, not yet moved
+            with tf.init_scope():
+                self._begin()
+        rate = np.nan if self._scheduled else tf.convert_to_tensor(self.model.optimizer.learning_rate)
+        row = tf.concat([[tf.cast(rate, tf.float32)], tf.reshape(coordinates, [-1])], axis=0)
+        position = tf.cast(updates, tf.int32) % self._capacity
+        self._last.assign(tf.tensor_scatter_nd_update(self._last.read_value(), [[position]], [row]))
+
+    def _continue(self) -> None:
+        """Opens the log of the steps made so far; cuts off what lies beyond."""
+        if not os.path.exists(self._path):
+            raise ValueError(
+                f"path={self._path!r} does not exist, but the optimizer has made {self._steps} steps: a log "
+                "begins with the first."
+            )
+        log = Log(self._path)
+        end, digest, weights = log.cut(self._steps)
+        self._found = log.header
+        self._theta0 = log.header["theta0_sha256"]
+        self._refuse_another(_before_first_step)
+        if weights and weights != hash_of(self.model.trainable_variables):
+            raise ReplayError(
+                f"path={self._path!r}: the weights differ from those of the run after {self._steps} steps."
+            )
+        self._file = open(self._path, "r+b")
+        self._file.truncate(end)
+        self._file.seek(end)
+        self._digest = digest
+
+    def _refuse_another(self, part) -> None:
+        """Raises if the log found differs from this run's in this part of the header."""
+        wanted, found = part(json.loads(json.dumps(self._describe(), default=float))), part(self._found)
+        different = [name for name in wanted if wanted[name] != found[name]]
+        if different:
+            raise ReplayError(
+                f"path={self._path!r} is the log of another run: it differs in {different}. Choose another "
+                "path, or remove the file."
+            )
+
+    def _describe(self) -> Dict[str, Any]:
+        rule = self.model.optimizer.rule
+        return {
+            "format_version": FORMAT_VERSION,
+            "stream_version": STREAM_VERSION,
+            "keras": keras_api.GENERATION,
+            "optimizer": self.model.optimizer.get_config(),
+            "rule": rule.get_config(),
+            "workers": rule.workers.workers,
+            "shape": list(rule.workers.shape),
+            "variables": keras_api.describe(self.model.trainable_variables),
+            "untouched": rule.untouched,
+            "theta0_sha256": self._theta0,
+        }
+
+    def on_train_batch_end(self, batch, logs=None):
+        del batch, logs
+        made = _updates(self.model.optimizer)
+        if not self._writes or made == self._steps:
+            return
+        if self._file is None:
+            self._create()
+        assert made - self._steps <= self._capacity
+        last = self._last.numpy()
+        for step in range(self._steps, made):
+            row = last[step % self._capacity].astype("<f4")
+            self._record(b"S" + struct.pack("<q", step) + row.tobytes())
+        self._steps = made
+        self._file.flush()
+
+    def _create(self) -> None:
+        """A log with nothing but its header, when a step is made: only then are all its entries known."""
+        if self._found is not None:
+            self._refuse_another(_nameless)
+        content = files.packed(MAGIC, self._describe())
+        digest = hashlib.sha256(content).digest()
+        files.write(self._path, content + digest)  # half a header could not be told from another's file
+        self._file = open(self._path, "ab")
+        self._digest = digest[:DIGEST_SIZE]
+
+    def on_epoch_end(self, epoch, logs=None):
+        del epoch, logs
+        if self._file is not None:
+            digest = bytes.fromhex(hash_of(self.model.trainable_variables))
+            self._record(b"H" + struct.pack("<q", self._steps) + digest)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def on_train_end(self, logs=None):
+        del logs
+        if self._file is not None:
+            self._record(b"E" + struct.pack("<q", self._steps))
+            self._file.close()
+            self._file = None
+
+    def _record(self, content: bytes) -> None:
+        self._digest = chained(self._digest, content)
+        self._file.write(content + self._digest)
+
+
+def _updates(optimizer) -> int:
+    """The number of weight updates made; `int` alone does not know Keras 3's mirrored variables."""
+    return int(tf.convert_to_tensor(optimizer.iterations))
+
+
+def _refuse_exclusions(model: keras.Model) -> None:
+    """Raises if the inner optimizer's weight decay leaves out variables: its configuration does not tell."""
+    inner = model.optimizer.inner_optimizer
+    if not getattr(inner, "weight_decay", None):  # Keras 2.6 has none
+        return
+    # Private: where both Keras remember it.
+    excluded = [keras_api.path_of(v) for v in model.trainable_variables if not inner._use_weight_decay(v)]
+    if excluded:
+        raise ValueError(
+            f"ReplayLog: exclude_from_weight_decay left out {excluded}, which an optimizer's configuration "
+            "does not hold, so the run could not be replayed; train without weight decay or exclusions."
+        )
+
+
+def _nameless(value):
+    """A header without the names of optimizers, which Keras numbers by what else the process has built."""
+    if isinstance(value, dict):
+        return {key: _nameless(each) for key, each in value.items() if key != "name"}
+    return value
+
+
+def _before_first_step(header: Dict[str, Any]) -> Dict[str, Any]:
+    """What is known of a header when training begins: without learning rates that callbacks may set."""
+    header = _nameless(header)
+    optimizer = header["optimizer"]["inner_optimizer"]
+    config = dict(optimizer["config"])
+    if not isinstance(config["learning_rate"], dict):
+        del config["learning_rate"]
+    return {**header, "optimizer": {**optimizer, "config": config}, "untouched": None}
+
+
+def _inner_config(optimizer) -> Dict[str, Any]:
+    return optimizer.inner_optimizer.get_config()
