@@ -4,9 +4,9 @@ A compartment is a run of consecutive parameters that has its own, independent b
 (Gressmann et al. 2020, section 4.3). Pure functions of shapes, names and numbers.
 """
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from random_bases.arguments import is_int, plain
+from random_bases.arguments import integer, is_int, plain
 
 Compartments = Union[str, int, Sequence[int]]
 Allocation = Union[str, Sequence[int]]
@@ -60,12 +60,9 @@ def split(
             "an int or a list of sizes."
         )
     if is_int(compartments):
-        if not 1 <= compartments <= total:
-            raise ValueError(
-                f"compartments={compartments} is not possible with {total} parameters; allowed: 1 to {total}."
-            )
-        part, longer = divmod(total, compartments)
-        return Split(in_order, tuple(part + (i < longer) for i in range(compartments)))
+        count = integer("compartments", compartments, 1, total)
+        part, longer = divmod(total, count)
+        return Split(in_order, tuple(part + (i < longer) for i in range(count)))
     if isinstance(compartments, (list, tuple)):
         given = _positive_ints("compartments", compartments)
         if sum(given) != total:
@@ -83,7 +80,7 @@ def _split_by_layer(sizes: Sequence[int], paths: Optional[Sequence[str]]) -> Spl
         raise ValueError(
             f'compartments="layer" needs the path of each of the {len(sizes)} variables, got paths={paths!r}.'
         )
-    layers = {}  # in order of appearance; a layer's variables need not be neighbours
+    layers: Dict[str, List[int]] = {}  # in order of appearance; a layer's variables need not be neighbours
     for position, path in enumerate(paths):
         layers.setdefault(path.rpartition("/")[0], []).append(position)
     return Split(
@@ -108,9 +105,7 @@ def allocate(sizes: Sequence[int], dimensions: int, allocation: Allocation = "ev
       TypeError: if an argument has a type that is not allowed.
     """
     sizes = [int(size) for size in sizes]
-    if not is_int(dimensions):
-        raise TypeError(f"dimensions={dimensions!r} must be an int.")
-    dimensions = int(dimensions)
+    dimensions = integer("dimensions", dimensions, 1)
     allocation = plain(allocation)
     if dimensions < len(sizes):
         raise ValueError(
@@ -174,7 +169,4 @@ def _share(weights: Sequence[float], sizes: Sequence[int], total: int) -> Tuple[
 
 
 def _positive_ints(name: str, values: Sequence[int]) -> Tuple[int, ...]:
-    for value in values:
-        if not is_int(value) or value < 1:
-            raise ValueError(f"{name}={list(values)!r}: {value!r} is not an int of at least 1.")
-    return tuple(int(value) for value in values)
+    return tuple(integer(f"{name}[{i}]", value, 1) for i, value in enumerate(values))

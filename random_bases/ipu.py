@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
-from random_bases.arguments import is_int
+from random_bases.arguments import boolean, integer, one_of
 from random_bases.device import is_of_ipus
 
 CONNECTIONS = ("always", "on_demand", "never", "pre_compile")
@@ -56,7 +56,7 @@ def strategy(
       RuntimeError: without the SDK, or if this process has configured its IPUs in another way.
       ValueError: for an option that is not allowed, naming it.
     """
-    _check_count("replicas", replicas)
+    replicas = integer("replicas", replicas, 1)
     options = {
         "replicas": replicas,
         "ipus_per_replica": ipus_per_replica,
@@ -236,24 +236,16 @@ def _config(options: Dict[str, Any]):
 
 def _check_options(options: Dict[str, Any]) -> None:
     each = options["ipus_per_replica"]
-    _check_count("ipus_per_replica", each)
+    each = integer("ipus_per_replica", each, 1)
     if each & (each - 1):
         raise ValueError(f"ipus_per_replica={each} must be a power of two.")
     for name, allowed in (("connection", CONNECTIONS), ("stochastic_rounding", STOCHASTIC_ROUNDING)):
-        if options[name] not in allowed:
-            raise ValueError(f"{name}={options[name]!r} is unknown; allowed: {allowed}.")
+        one_of(name, options[name], allowed)
     versions = ("", "ipu1", "ipu2", "ipu21")
-    if options["version"] not in versions:
-        raise ValueError(f"version={options['version']!r} is unknown; allowed: {versions}.")
+    one_of("version", options["version"], versions)
     if options["connection"] in ("never", "pre_compile") and not options["version"]:
         raise ValueError(f"connection={options['connection']!r} needs version: {versions[1:]}.")
-    if not isinstance(options["exceptions"], bool):
-        raise TypeError(f"exceptions={options['exceptions']!r} must be True or False.")
-
-
-def _check_count(name: str, value: int) -> None:
-    if not is_int(value) or value < 1:
-        raise ValueError(f"{name}={value!r} must be an int of at least 1.")
+    boolean("exceptions", options["exceptions"])
 
 
 def _once(name: str, options: Dict[str, Any], make) -> tf.distribute.Strategy:

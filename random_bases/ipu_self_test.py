@@ -7,7 +7,7 @@ Model, which has none, the counter generator takes its place.
 import argparse
 import sys
 import time
-from typing import Callable, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -64,7 +64,7 @@ def run(strategy: tf.distribute.Strategy) -> int:
     context = Context(strategy, ipu.replicas(strategy))
     failed = 0
     for check in CHECKS:
-        title = check.__doc__.splitlines()[0]
+        title = str(check.__doc__).splitlines()[0]
         try:
             print(f"pass  {title} {check(context)}", flush=True)
         except Exception as error:  # each check tells for itself; the others go on
@@ -190,7 +190,8 @@ def moments_are_right(context: Context) -> str:
 
 def full_rbd_is_sgd(context: Context) -> str:
     """50 steps of `fit`: RBD in all directions (hadamard, d = D) is SGD, on all replicas."""
-    rate, sgd = 0.2, {}
+    rate = 0.2
+    sgd: Dict[str, Any] = {}
     weights = []
     for make in (
         lambda: RandomBasesDescent(keras.optimizers.SGD(rate), _parameters(), "hadamard", seed=1),
@@ -204,7 +205,7 @@ def full_rbd_is_sgd(context: Context) -> str:
 
 def rbd_in_few_directions_learns(context: Context) -> str:
     """50 steps of `fit`: RBD in 20 directions of the IPU's own generator lowers the loss."""
-    notes = {}
+    notes: Dict[str, Any] = {}
 
     def make():
         basis = bases.get("normal", _parameters(), 20, generator="native")

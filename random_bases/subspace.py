@@ -5,17 +5,16 @@ of d numbers, in the compartments' order.
 """
 
 import operator
-from typing import Callable, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
 from random_bases import bases
 from random_bases.bases.basis import Basis, compiled, float_tensor, int32_scalar, linear_map
 from random_bases.compartments import Allocation, Compartments, allocate, split
 from random_bases.sampling.seeds import Seed, as_seed
-
-Tensor = tf.Tensor
 
 
 class _Group:
@@ -78,12 +77,12 @@ class Subspace:
                 f"basis={basis!r} must have size={self.size}, the number of parameters, and "
                 f"dimensions={dimensions}."
             )
-        self._groups = {}
+        self._groups: Dict[Tuple[int, int], _Group] = {}
         for index, key in enumerate(zip(self.compartment_sizes, self.compartment_dimensions)):
             if key not in self._groups:
                 self._groups[key] = _Group(bases.get(basis, *key))
             self._groups[key].members.append(index)
-        self._programs = {}
+        self._programs: Dict[str, Callable] = {}
 
     @property
     def order(self) -> Tuple[int, ...]:
@@ -193,7 +192,7 @@ class Subspace:
 
     def _kinds(self) -> List[Tuple[Basis, List[int]]]:
         """Bases that draw different entries, most often one, and the compartments that draw theirs."""
-        kinds = {}
+        kinds: Dict[str, Tuple[Basis, List[int]]] = {}
         for group in self._groups.values():
             config = {k: v for k, v in group.basis.get_config().items() if k not in ("size", "dimensions")}
             if config.get("density") == "sqrt":

@@ -120,10 +120,11 @@ def expected_parts(gradient: Sequence, subspace: Subspace) -> List[Tuple[np.ndar
         squares[part] = own * square + shared * square.sum()
         start += basis.size
     ends = np.cumsum([int(np.prod(subspace.shapes[i], dtype=np.int64)) for i in order])[:-1]
-    parts: List[Tuple[np.ndarray, np.ndarray]] = [()] * len(order)
-    for i, dot, square in zip(order, np.split(dots, ends), np.split(squares, ends)):
-        parts[i] = dot.reshape(subspace.shapes[i]), square.reshape(subspace.shapes[i])
-    return parts
+    parts = {
+        i: (dot.reshape(subspace.shapes[i]), square.reshape(subspace.shapes[i]))
+        for i, dot, square in zip(order, np.split(dots, ends), np.split(squares, ends))
+    }
+    return [parts[i] for i in range(len(parts))]
 
 
 def layer_names(paths: Sequence[str]) -> List[str]:

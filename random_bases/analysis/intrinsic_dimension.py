@@ -135,6 +135,7 @@ def _next(
 ) -> Optional[int]:
     """The d to evaluate next, between `below` and `reached`; None at the end of the search."""
     if reached is None:
+        assert below is not None
         return None if below == largest else min(largest, max(below + 1, round(below * growth)))
     if below is None:
         return None if reached == 1 else max(1, min(reached - 1, round(reached / growth)))

@@ -10,6 +10,7 @@ from typing import Callable, Iterable, List, Optional, Sequence, Tuple, Union
 import tensorflow as tf
 
 from random_bases import keras_api
+from random_bases.batches import counted, without_autotuning
 from random_bases.keras_api import keras, mean_loss
 from random_bases.optimizers.rule import densify
 
@@ -88,13 +89,10 @@ class Objective:
           ValueError: if there is no batch.
         """
         total, examples = None, 0
-        for x, y in batches(self.data):
-            size = int(tf.shape(tf.nest.flatten(x)[0])[0])
-            part = tf.nest.map_structure(lambda t, n=size: n * tf.cast(t, tf.float32), function(x, y))
+        for (x, y), count in counted("data", batches(self.data)):
+            part = tf.nest.map_structure(lambda t, n=count: n * tf.cast(t, tf.float32), function(x, y))
             total = part if total is None else tf.nest.map_structure(tf.add, total, part)
-            examples += size
-        if not examples:
-            raise ValueError("data has no examples.")
+            examples += count
         return tf.nest.map_structure(lambda t: t / examples, total)
 
     def checked(self, name: str, tensors: Sequence) -> Tensors:
@@ -132,6 +130,8 @@ def batches(data) -> Iterable[Tuple]:
     """`data`, a pair (x, y) or an iterable of pairs, as tensors."""
     if not isinstance(data, abc.Iterable):
         raise TypeError(f"data={data!r} must be a pair (x, y), or an iterable of such pairs.")
+    if isinstance(data, tf.data.Dataset):
+        data = without_autotuning(data)
     for pair in [data] if isinstance(data, tuple) else data:
         if not (isinstance(pair, tuple) and len(pair) == 2):
             raise ValueError(f"data must be a pair (x, y), or give such pairs, not {type(pair).__name__}.")

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases import arguments
+from random_bases.batches import counted
 from random_bases.keras_api import keras, mean_loss
 from random_bases.models import SubspaceModel
 
@@ -41,8 +42,8 @@ def minimize(
       SciPy's `OptimizeResult`: `fun`, the loss; `nit`, iterations; `nfev`, evaluations; `x`, coordinates.
 
     Raises:
-      TypeError, ValueError: if an argument has a wrong type or a wrong value, or a loss that is not
-        finite at the start.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value, or the loss is not finite at
+        the start.
     """
     from scipy import optimize  # takes longer to import than all of random_bases
 
@@ -73,14 +74,11 @@ def _objective(model: SubspaceModel, batches: Iterable, loss: Callable, training
     def evaluate(c: np.ndarray):
         model.coordinates.assign(c.astype(np.float32))
         total, slope, examples = 0.0, np.zeros(len(c)), 0
-        for inputs, targets in batches:
+        for (inputs, targets), count in counted("batches", batches):
             value, gradient = on_batch(inputs, targets)
-            number = int(tf.shape(tf.nest.flatten(targets)[0])[0])
-            total += number * float(value)
-            slope += number * gradient.numpy().astype(np.float64)
-            examples += number
-        if not examples:
-            raise ValueError("batches is empty; at least one batch is needed.")
+            total += count * float(value)
+            slope += count * gradient.numpy().astype(np.float64)
+            examples += count
         return total / examples, slope / examples
 
     return evaluate

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from random_bases import arguments
 from random_bases.averaging.snapshots import DTYPES, INDEX, TrajectoryWriter, read_index
@@ -55,7 +55,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         self.most = arguments.optional(arguments.integer, "most", most, 1)
         self.dtype = arguments.one_of("dtype", dtype, DTYPES)
         self.resume = arguments.boolean("resume", resume)
-        self._writer: Optional[TrajectoryWriter] = None
+        self._writer: Any = None  # a TrajectoryWriter, once the model has weights
         self._epoch: Optional[int] = None
 
     def on_train_begin(self, logs=None):

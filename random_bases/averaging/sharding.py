@@ -57,7 +57,7 @@ def share_out(coefficients: np.ndarray, vectors: Sequence[np.ndarray]) -> Shards
         raise ValueError(f"{len(coefficients)} directions cannot be shared out over {replicas} replicas.")
     ends = [len(coefficients) * k // replicas for k in range(replicas + 1)]
     devices = strategy.extended.worker_devices  # of this process's replicas, in their order
-    local = {}
+    local: Dict[int, Shard] = {}
 
     def hold(context):
         k = _number(context.replica_id_in_sync_group)
@@ -83,7 +83,7 @@ class ShardedParametrisation(Parametrisation):
     def __init__(self, variables: Sequence, dimensions: int, basis: Shards, *others: Any):
         del dimensions, others
         self.variables = list(variables)
-        self.basis = basis
+        self.basis: Any = basis  # Shards
         self._strategy = tf.distribute.get_strategy()
         self._shapes = [tuple(variable.shape) for variable in self.variables]
         self._subspaces = {
@@ -92,7 +92,7 @@ class ShardedParametrisation(Parametrisation):
 
     @property
     def dimensions(self) -> int:
-        return self.basis.dimensions
+        return int(self.basis.dimensions)
 
     def theta(self, coordinates) -> List[tf.Tensor]:
         context = tf.distribute.get_replica_context()

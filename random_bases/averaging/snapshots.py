@@ -192,7 +192,7 @@ class TrajectoryWriter:
                     f"dtype={self._index['dtype']!r}."
                 )
             begin += values.size
-        arrays = {f"{i}": np.asarray(variable.numpy()) for i, variable in enumerate(state)}
+        arrays: Dict[str, Any] = {f"{i}": np.asarray(variable.numpy()) for i, variable in enumerate(state)}
         written = [
             self._write(f"weights-{step:010d}.npy", lambda file: np.save(file, weights)),
             self._write(f"state-{step:010d}.npz", lambda file: np.savez(file, **arrays)),
@@ -232,8 +232,10 @@ def split_variables(model: keras.Model):
 def describe(model: keras.Model) -> Dict[str, Any]:
     """What an index says of a model. Paths do not count: Keras numbers them by what else was built."""
     trained, state = split_variables(model)
-    variables = [[keras_api.path_of(v), _dtype(v), [int(n) for n in v.shape]] for v in trained]
-    others = [[keras_api.path_of(v), _dtype(v), [int(n) for n in v.shape]] for v in state]
+    variables, others = (
+        [(keras_api.path_of(v), _dtype(v), [int(n) for n in v.shape]) for v in part]
+        for part in (trained, state)
+    )
     shapes = json.dumps([[each[1:] for each in part] for part in (variables, others)])
     return {
         "size": sum(int(np.prod(shape, dtype=np.int64)) for _, _, shape in variables),

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from random_bases import keras_api
 from random_bases.averaging.snapshots import Trajectory, opened, set_weights
+from random_bases.batches import counted
 from random_bases.keras_api import keras
 from random_bases.models.subspace_model import clone_model
 
@@ -72,18 +73,14 @@ def recompute_batch_statistics(model: keras.Model, batches: Iterable) -> int:
     try:
         totals: List[np.ndarray] = [np.zeros(variable.shape) for variable in statistics]
         examples = 0
-        for batch in batches:
-            inputs = batch[0] if isinstance(batch, tuple) else batch
-            forward(inputs)
-            number = int(tf.shape(tf.nest.flatten(inputs)[0])[0])
-            examples += number
+        for batch, count in counted("batches", batches):
+            forward(batch[0] if isinstance(batch, tuple) else batch)
+            examples += count
             for total, variable in zip(totals, statistics):
-                total += number * variable.numpy()
+                total += count * variable.numpy()
     finally:
         for layer, momentum in zip(layers, momenta):
             layer.momentum = momentum
-    if not examples:
-        raise ValueError("batches is empty; the statistics need at least one batch.")
     for variable, total in zip(statistics, totals):
         variable.assign((total / examples).astype(np.float32))
     return len(layers)

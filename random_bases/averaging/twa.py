@@ -6,7 +6,7 @@ DNNs can be Trained in Tiny Subspaces" (arXiv:2103.11154).
 """
 
 from pathlib import Path
-from typing import List, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -80,8 +80,8 @@ class TrainableWeightAveraging(SubspaceModel):
         trajectory.check_model(model)
         wrapped = clone_model(model)
         set_weights(wrapped, _start(start, trajectory, wrapped), trajectory.state(-1))
-        basis = _basis(basis, dimensions, trajectory)
-        super().__init__(wrapped, basis.dimensions, basis, seed=0, name=name)  # its basis draws nothing
+        directions: Any = _basis(basis, dimensions, trajectory)
+        super().__init__(wrapped, directions.dimensions, directions, seed=0, name=name)
         self.regularization = regularization
 
     @staticmethod
@@ -108,7 +108,7 @@ def _start(start, trajectory: Trajectory, model: keras.Model) -> np.ndarray:
     return np.concatenate([np.ravel(array) for array in start])
 
 
-def _basis(basis, dimensions: Optional[int], trajectory: Trajectory) -> Union[TrajectoryBasis, Shards]:
+def _basis(basis: Any, dimensions: Any, trajectory: Trajectory) -> Union[TrajectoryBasis, Shards]:
     """The basis, or the parts of it that are here if there are several replicas."""
     if not isinstance(basis, TrajectoryBasis):
         arguments.one_of("basis", basis, BASES, "or a TrajectoryBasis")

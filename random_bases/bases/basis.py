@@ -7,12 +7,11 @@ import functools
 from typing import Any, Callable, Dict, Sequence, Tuple
 
 import tensorflow as tf
+from tensorflow import Tensor
 
-from random_bases.arguments import is_int
+from random_bases import arguments
 from random_bases.device import in_ipu_program
 from random_bases.sampling.seeds import Seed, as_seed
-
-Tensor = tf.Tensor
 
 
 class Basis:
@@ -39,17 +38,8 @@ class Basis:
     """
 
     def __init__(self, size: int, dimensions: int):
-        for name, value in (("size", size), ("dimensions", dimensions)):
-            if not is_int(value):
-                raise TypeError(f"{name}={value!r} must be an int.")
-        if size < 1:
-            raise ValueError(f"size={size} must be at least 1.")
-        if not 1 <= dimensions <= size:
-            raise ValueError(
-                f"dimensions={dimensions} is not possible; allowed: 1 <= dimensions <= size={size}."
-            )
-        self.size = int(size)
-        self.dimensions = int(dimensions)
+        self.size = arguments.integer("size", size, 1)
+        self.dimensions = arguments.integer("dimensions", dimensions, 1, self.size)
         self._programs: Dict[str, Callable] = {}
 
     # What a subclass defines: pure functions of float32 tensors and int32 (seed, draw, first), to be
@@ -173,7 +163,7 @@ def compiled(function: Callable) -> Callable:
     def call(*arguments):
         return function(*arguments) if in_ipu_program() else program(*arguments)
 
-    call.program = program
+    call.program = program  # type: ignore[attr-defined]
     return call
 
 

@@ -7,15 +7,15 @@ from typing import Any, Callable, Dict, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
-from random_bases.arguments import is_int, plain
+from random_bases.arguments import integer, plain
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import layout, stored, unknown_one
 from random_bases.device import generator_at_hand
 from random_bases.sampling import counter, derive_key, get_distribution, get_generator
 from random_bases.sampling.seeds import SAMPLES
 
-Tensor = tf.Tensor
 Tensors = Tuple[Tensor, ...]
 
 TILE = 2**21
@@ -43,7 +43,7 @@ class DenseBasis(Basis):
       **options: of the distribution: `p` for "bernoulli".
 
     Raises:
-      ValueError, TypeError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
     def __init__(
@@ -60,9 +60,7 @@ class DenseBasis(Basis):
         self.distribution = get_distribution(distribution, **self._options)
         get_generator(generator)
         self.generator = generator
-        if not is_int(tile) or tile < 64:
-            raise ValueError(f"tile={tile!r} must be an int, at least 64.")
-        self.tile = int(tile)
+        self.tile = integer("tile", tile, 64)
 
     def get_config(self) -> Dict[str, Any]:
         config = super().get_config()
@@ -79,7 +77,7 @@ class DenseBasis(Basis):
         return _Tiling(self, layout(self.distribution, generator_at_hand(self.generator)))
 
     @property
-    def entrywise(self) -> bool:
+    def entrywise(self) -> bool:  # type: ignore[override]
         return self.generator == "counter"
 
     def trace_key(self, seed: Tensor, draw: Tensor) -> Tensor:

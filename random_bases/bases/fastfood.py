@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import layout, stored, unknown_one
@@ -19,8 +20,6 @@ from random_bases.sampling.seeds import (
     FASTFOOD_PERMUTATION,
     FASTFOOD_SIGNS,
 )
-
-Tensor = tf.Tensor
 
 
 class FastfoodBasis(Basis):
@@ -40,7 +39,7 @@ class FastfoodBasis(Basis):
       dimensions: d.
 
     Raises:
-      ValueError, TypeError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
     class _Drawn(NamedTuple):

@@ -18,10 +18,11 @@ diagonal, the equal probabilities make it (d / n) I.
 """
 
 import math
-from typing import NamedTuple, Tuple
+from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import unknown_one
@@ -29,8 +30,6 @@ from random_bases.bases.transforms import OverlappingTransform, choose, hadamard
 from random_bases.sampling import counter, derive_key
 from random_bases.sampling.polynomials import sine_cosine
 from random_bases.sampling.seeds import COLUMNS, OFFSET, OUTPUTS, ROWS, SIGNS, SIGNS_BETWEEN
-
-Tensor = tf.Tensor
 
 # A product set is used where there are at least so many elements for each direction.
 _ELEMENTS_PER_DIRECTION = 16
@@ -50,7 +49,7 @@ class HadamardBasis(Basis):
       dimensions: d.
 
     Raises:
-      ValueError, TypeError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
     def __init__(self, size: int, dimensions: int):
@@ -58,7 +57,7 @@ class HadamardBasis(Basis):
         if self.size > 2**30:
             raise ValueError(f"size={size} is too large for a Hadamard basis; allowed: <= 2**30.")
         few = _ELEMENTS_PER_DIRECTION * self.dimensions <= self.size
-        self._transform = (_ProductSet if few else _Overlapping)(self.size, self.dimensions)
+        self._transform: Any = (_ProductSet if few else _Overlapping)(self.size, self.dimensions)
 
     def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
         return self._transform.project(v, self._transform.draw(unknown_one(v), seed, draw, first))

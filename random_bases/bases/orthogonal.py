@@ -8,15 +8,14 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
-from random_bases.arguments import is_int
+from random_bases.arguments import integer
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import Pairs, stored, unknown_one
 from random_bases.device import on_ipu
 from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import SAMPLES
-
-Tensor = tf.Tensor
 
 _BLOCK = 64
 _MOST_BLOCK = 1024
@@ -42,15 +41,13 @@ class OrthogonalBasis(Basis):
         seed gives depends on it.
 
     Raises:
-      ValueError, TypeError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
       NotImplementedError: on the IPU, when it is used.
     """
 
     def __init__(self, size: int, dimensions: int, block: int = _BLOCK):
         super().__init__(size, dimensions)
-        if not is_int(block) or not 1 <= block <= _MOST_BLOCK:
-            raise ValueError(f"block={block!r} must be an int, 1 <= block <= {_MOST_BLOCK}.")
-        self.block = int(block)
+        self.block = integer("block", block, 1, _MOST_BLOCK)
         self._rows = min(self.block, self.dimensions)
         self._row_steps = -(-self.dimensions // self._rows)
         self._whole = _ELEMENTS_PER_DIRECTION * self._rows > self.size

@@ -26,7 +26,7 @@ class SparseBasis(DenseBasis):
       generator, tile: as in `DenseBasis`.
 
     Raises:
-      ValueError, TypeError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
     def __init__(

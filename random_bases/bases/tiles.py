@@ -6,15 +6,15 @@ stored, small enough for a cache, in a form whose every word is evaluated once: 
 pair of words as one complex number, or signs as the words themselves, 32 to a word.
 """
 
-from typing import Callable, Tuple
+from typing import Callable, Sequence, Tuple
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 from random_bases.device import in_ipu_program, on_ipu
 from random_bases.sampling import counter, get_generator
 from random_bases.sampling.distributions import Distribution
 
-Tensor = tf.Tensor
 Tensors = Tuple[Tensor, ...]
 
 # How many planes or rows are summed by one loop: few enough for a compiler to unroll it, which lets it
@@ -30,7 +30,9 @@ def unknown_one(data: Tensor) -> Tensor:
     return tf.cast(tf.not_equal(tf.bitwise.bitwise_or(bits, 1), 0), tf.int32)
 
 
-def stored(function: Callable[[Tensor], Tensors], like: Tensors, one: Tensor) -> Tensors:
+def stored(
+    function: Callable[[Tensor], Sequence[Tensor]], like: Sequence[Tensor], one: Tensor
+) -> Sequence[Tensor]:
     """function(0), stored in memory, so that no use of it evaluates it again.
 
     What a loop returns is in memory. This one has one round: a compiler that knew would remove it,

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from random_bases.arguments import is_int
+from random_bases.arguments import integer
 from random_bases.bases.basis import Basis, float_tensor
 
 # Of a block of elements of all vectors, in float64.
@@ -37,7 +37,7 @@ class TrajectoryBasis(Basis):
       directions: floating-point array or tensor [d, n], a direction a row; kept as float32.
 
     Raises:
-      ValueError, TypeError: for an argument that is not allowed, naming it.
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
     def __init__(self, size: int, dimensions: int, directions):
@@ -145,11 +145,10 @@ def principal_components(vectors: Sequence[np.ndarray], dimensions: int, centere
         directions.
     """
     _checked(vectors)
-    if not is_int(dimensions):
-        raise TypeError(f"dimensions={dimensions!r} must be an int.")
+    dimensions = integer("dimensions", dimensions, 1)
     values, basis = _spectrum(vectors, centered)
     rank = int(np.sum(values > _LEAST_VARIANCE * values[0]))
-    if not 1 <= dimensions <= rank:
+    if dimensions > rank:
         raise ValueError(
             f"dimensions={dimensions} is not possible; allowed: 1 <= dimensions <= {rank}, the number of "
             f"directions in which the {len(vectors)} vectors differ."

@@ -2,12 +2,11 @@
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
 from random_bases.bases.tiles import stored
 from random_bases.sampling import counter
 from random_bases.sampling.distributions import signs_of_words
-
-Tensor = tf.Tensor
 
 # log2 of the longest Kronecker factor of a transform. Small matrix products keep a core's multipliers
 # busy; longer ones would do more than they save in passes over the data.

@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from random_bases import arguments, keras_api, strategies
 from random_bases.bases.basis import Basis
+from random_bases.batches import stream
 from random_bases.compartments import Compartments
 from random_bases.device import is_of_ipus
 from random_bases.evolution import shaping
-from random_bases.evolution.batches import stream
 from random_bases.evolution.offspring import InPlace, Population, Together
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.keras_api import keras
@@ -198,7 +198,7 @@ class NaturalEvolutionStrategies:
           The history.
 
         Raises:
-          TypeError, ValueError: for what is not allowed, naming it.
+          TypeError, ValueError: if an argument has a wrong type or a wrong value.
         """
         epochs = arguments.integer("epochs", epochs, 0)
         initial_epoch = arguments.integer("initial_epoch", initial_epoch, 0)
@@ -216,7 +216,7 @@ class NaturalEvolutionStrategies:
         if x is not None:
             data = stream(x, y, sample_weight, batch_size, shuffle, self.seed)
         updates = self._updates_per_epoch(steps_per_epoch, None if data is None else data.per_epoch)
-        callbacks = keras.callbacks.CallbackList(
+        callback_list = keras.callbacks.CallbackList(
             callbacks,
             add_history=True,
             add_progbar=verbose != 0,
@@ -225,7 +225,7 @@ class NaturalEvolutionStrategies:
             epochs=epochs,
             steps=math.ceil(updates),
         )
-        callbacks.on_train_begin()
+        callback_list.on_train_begin()
         first_epoch = keras_api.restored_epoch(model, initial_epoch)
         iterator = None
         if data is not None:
@@ -234,18 +234,18 @@ class NaturalEvolutionStrategies:
                 iterator = iter(data.dataset_from(start))
         logs: Dict[str, float] = {}
         for epoch in range(first_epoch, epochs):
-            callbacks.on_epoch_begin(epoch)
+            callback_list.on_epoch_begin(epoch)
             steps = math.floor((epoch + 1) * updates) - math.floor(epoch * updates)
-            logs = self._train_epoch(iterator, steps, callbacks)
+            logs = self._train_epoch(iterator, steps, callback_list)
             if validation_data is not None and (epoch + 1) % validation_freq == 0:
                 logs.update(
-                    self._validate(validation_data, validation_batch_size, validation_steps, callbacks)
+                    self._validate(validation_data, validation_batch_size, validation_steps, callback_list)
                 )
-            callbacks.on_epoch_end(epoch, logs)
+            callback_list.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
         keras_api.finalize(model)
-        callbacks.on_train_end(logs)
+        callback_list.on_train_end(logs)
         return model.history
 
     def evaluate(self, *arguments, **keyword_arguments):
@@ -312,10 +312,11 @@ class NaturalEvolutionStrategies:
             return
         self._compilation = compilation
         self._moves = self.in_place and is_plain_sgd(self.optimizer)
-        if self.in_place:
-            self._offspring = InPlace(self._population, self._objective)
-        else:
-            self._offspring = Together(self._population, self._rows)
+        self._offspring: Union[InPlace, Together] = (
+            InPlace(self._population, self._objective)
+            if self.in_place
+            else Together(self._population, self._rows)
+        )
         strategy = keras_api.strategy_of(self.model)
         if self._objective is not None:
             self._function = self._update  # calls Python

@@ -4,16 +4,16 @@ Two ways, chosen by memory: many offspring at a time, each with weights of its o
 in the model's own weights.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 from random_bases import keras_api
 from random_bases.bases.basis import compiled
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.keras_api import keras
 
-Tensor = tf.Tensor
 Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
 
 
@@ -66,7 +66,7 @@ class Together:
         )
         self._evaluate = compile_(self._trace)
 
-    def losses(self, iterator: Optional[tf.data.Iterator], update: Tensor) -> Tensor:
+    def losses(self, iterator: Iterator, update: Tensor) -> Tensor:
         """The loss of each offspring, which also go into the model's metrics.
 
         Args:
@@ -155,13 +155,13 @@ class InPlace:
     def __init__(self, population: Population, objective: Optional[Callable] = None):
         self._population = population
         self._objective = objective
-        self._programs = {}
+        self._programs: Dict[Any, Callable] = {}
         compile_ = (
             compiled if population.jit_compile else lambda function: tf.function(function, autograph=False)
         )
         self._evaluate = compile_(self._trace)
 
-    def losses(self, iterator: Optional[tf.data.Iterator], update: Tensor) -> Tensor:
+    def losses(self, iterator: Iterator, update: Tensor) -> Tensor:
         """As `Together.losses`; with an objective, to be called eagerly."""
         if self._objective is not None:
             return self._losses_by_python(iterator, update)
@@ -183,7 +183,7 @@ class InPlace:
             1
         ].stack()
 
-    def _losses_by_python(self, iterator: Optional[tf.data.Iterator], update: Tensor) -> Tensor:
+    def _losses_by_python(self, iterator: Iterator, update: Tensor) -> Tensor:
         arguments = [self._population.model]
 
         def loss():

@@ -4,13 +4,12 @@ from typing import List, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
 from random_bases.bases.basis import Basis, compiled
 from random_bases.compartments import Compartments
 from random_bases.sampling.seeds import as_seed
 from random_bases.subspace import Subspace
-
-Tensor = tf.Tensor
 
 
 class Perturbations:

@@ -7,10 +7,10 @@ Functions of the fitness of a population, float32 [population], to weights of it
 from typing import Callable, Dict, Union
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 from random_bases import arguments
 
-Tensor = tf.Tensor
 Shaping = Callable[[Tensor], Tensor]
 
 

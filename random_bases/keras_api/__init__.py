@@ -46,7 +46,7 @@ if GENERATION == "keras3":
         variables_of,
     )
 else:
-    from random_bases.keras_api.keras2 import (
+    from random_bases.keras_api.keras2 import (  # type: ignore[assignment]
         Substitution,
         attach_optimizer,
         clone,

@@ -39,6 +39,6 @@ elif KERAS_VERSION == (2, 6):
     GENERATION = "keras2.6"
 else:
     raise ImportError(
-        f"random_bases does not know Keras {keras.__version__}; allowed: Keras >= 3.10, tf-keras, or the Poplar "
-        "SDK's TensorFlow 2.6."
+        f"random_bases does not know Keras {keras.__version__}; allowed: Keras >= 3.10, tf-keras, or the "
+        "Poplar SDK's TensorFlow 2.6."
     )

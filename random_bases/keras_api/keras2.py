@@ -35,7 +35,7 @@ class Substitution:
 
     def __init__(self, variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]):
         self._pairs = [(_component(variable), value) for variable, value in zip(variables, values)]
-        self._restore = []
+        self._restore: List[tuple] = []
 
     def __enter__(self):
         for variable, value in self._pairs:
@@ -51,7 +51,7 @@ class Substitution:
             variable.__class__ = cls
             variable.__dict__["_handle"] = handle
             del variable.__dict__["_substitute"]
-        self._restore = []
+        self._restore: List[tuple] = []
 
     def call(self, model: keras.Model, inputs, **arguments) -> Tuple[Any, List[tf.Tensor]]:
         """What `model`, called inside, returns; the losses it has added and its regularisers."""

@@ -3,12 +3,11 @@
 Li et al. 2018, "Measuring the intrinsic dimension of objective landscapes", arXiv:1804.08838.
 """
 
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 import tensorflow as tf
 
-from random_bases import bases
-from random_bases.arguments import is_int
+from random_bases import arguments, bases
 from random_bases.bases.basis import Basis
 from random_bases.keras_api import add_float32_weight, keras, register_serializable
 from random_bases.sampling.seeds import Seed, as_seed
@@ -29,7 +28,8 @@ class RandomProjection(keras.layers.Layer):
       units: n, the length of what is returned.
       dimensions: d, the number of coordinates, 1 <= d <= n.
       basis: a basis's name, or a `Basis` as a pattern: see `random_bases.bases.get`.
-      seed: an int in [0, 2**64), or a pair of int32. Layers of one seed have the same directions.
+      seed: an int in [0, 2**64), or a pair of int32; None: one that Python's `random` draws. Layers of one
+        seed have the same directions.
       coordinates_initializer, coordinates_regularizer: of the coordinates, as for any Keras layer.
       **kwargs: of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
 
@@ -50,19 +50,17 @@ class RandomProjection(keras.layers.Layer):
         units: int,
         dimensions: int,
         basis: Union[str, Basis] = "normal",
-        seed: Seed = (0, 0),
+        seed: Optional[Seed] = None,
         coordinates_initializer="zeros",
         coordinates_regularizer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not is_int(units) or units < 1:
-            raise ValueError(f"units={units!r} must be an int, at least 1.")
-        self.units = int(units)
+        self.units = arguments.integer("units", units, 1)
         self.basis = bases.get(basis, size=self.units, dimensions=dimensions)
         self.dimensions = self.basis.dimensions
         with tf.init_scope():  # a model may be built while a function is traced
-            self.seed = tuple(as_seed(seed).numpy().tolist())
+            self.seed = tuple(as_seed(arguments.seed(None) if seed is None else seed).numpy().tolist())
         self.coordinates_initializer = keras.initializers.get(coordinates_initializer)
         self.coordinates_regularizer = keras.regularizers.get(coordinates_regularizer)
         # A mask of the ignored inputs is no error, and says nothing of the output.

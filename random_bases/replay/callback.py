@@ -210,6 +210,7 @@ class ReplayLog(keras.callbacks.Callback):
             self._file = None
 
     def _record(self, content: bytes) -> None:
+        assert self._file is not None
         self._digest = chained(self._digest, content)
         self._file.write(content + self._digest)
 

@@ -42,7 +42,7 @@ class Record(NamedTuple):
     kind: bytes
     step: int
     learning_rate: float = np.nan
-    coordinates: Optional[np.ndarray] = None
+    coordinates: np.ndarray = np.zeros(0, np.float32)
     digest: str = ""
 
 
@@ -92,7 +92,8 @@ class Log:
     def upto(self, step: Optional[int]) -> List[Record]:
         """The step and hash records of the first `step` steps; of all, of a log with an end, for None."""
         step = arguments.optional(arguments.integer, "step", step, 0)
-        kept, made = [], 0
+        kept: List[Record] = []
+        made = 0
         try:
             for _, _, record in self._records():
                 if record.kind == b"E":

@@ -7,7 +7,7 @@ add, xor, and, or and shifts are used, because the IPU has int32 but neither uin
 A word is an int32 whose bits are the generator's; its sign has no meaning.
 """
 
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import tensorflow as tf
 
@@ -127,7 +127,7 @@ def entries(
     block = 2 * plane  # a power of two
     numbers = tf.bitwise.right_shift(elements, tf.constant(block.bit_length() - 1, tf.int32))
     place = tf.bitwise.bitwise_and(elements, tf.constant(block - 1, tf.int32))
-    pair = threefry2x32(key, (direction, numbers))
+    pair: Sequence = threefry2x32(key, (direction, numbers))
     if plane > 1:
         # The sample's bit becomes the lowest, which gives the first sample.
         bit = tf.bitwise.bitwise_and(place, tf.constant(plane - 1, tf.int32))

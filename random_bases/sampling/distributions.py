@@ -14,7 +14,7 @@ from typing import Callable, Dict, NamedTuple, Tuple
 import numpy as np
 import tensorflow as tf
 
-from random_bases.arguments import is_number
+from random_bases.arguments import fraction, number
 from random_bases.sampling.polynomials import horner, sine_cosine
 from random_bases.sampling.tracing import traced_once
 
@@ -162,7 +162,8 @@ def bernoulli(p: float = 0.5) -> Distribution:
     Raises:
       ValueError: unless 0 < p < 1 (within the resolution).
     """
-    if not is_number(p) or not 2.0**-32 <= p <= 1 - 2.0**-32:
+    p = number("p", p)
+    if not 2.0**-32 <= p <= 1 - 2.0**-32:
         raise ValueError(f"p={p!r} must be a number with 0 < p < 1.")
     high = np.float32(math.sqrt((1 - p) / p))
     low = np.float32(-math.sqrt(p / (1 - p)))
@@ -188,8 +189,9 @@ def sparse(density: float = 1 / 3) -> Distribution:
     Raises:
       ValueError: unless 0 < density <= 1 (within the resolution).
     """
-    if not is_number(density) or not 2.0**-31 <= density <= 1:
-        raise ValueError(f"density={density!r} must be a number with 0 < density <= 1.")
+    density = fraction("density", density)
+    if density < 2.0**-31:
+        raise ValueError(f"density={density!r} must be at least 2**-31, the resolution.")
     size = np.float32(math.sqrt(1 / density))
     largest = round(density * 2**31) - 1
 

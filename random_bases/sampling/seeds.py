@@ -10,7 +10,7 @@ from typing import Sequence, Union
 import numpy as np
 import tensorflow as tf
 
-from random_bases.arguments import is_int
+from random_bases.arguments import integer, is_int
 from random_bases.sampling.counter import threefry2x32
 
 Seed = Union[int, Sequence[int], np.ndarray, tf.Tensor]
@@ -46,9 +46,7 @@ def as_seed(seed: Seed) -> tf.Tensor:
     if isinstance(seed, (bool, float, str)) or seed is None:
         raise TypeError(f"seed={seed!r} must be an int or a pair of int32.")
     if is_int(seed):
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed={seed!r} is out of range; allowed: 0 <= seed < 2**64.")
-        low, high = int(seed) & 0xFFFFFFFF, int(seed) >> 32
+        high, low = divmod(integer("seed", seed, 0, 2**64 - 1), 2**32)
         return tf.constant(np.array([low, high], np.uint32).view(np.int32))
     seed = tf.convert_to_tensor(seed)
     if not seed.dtype.is_integer:

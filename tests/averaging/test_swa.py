@@ -84,6 +84,6 @@ def test_frozen_layers_keep_theirs():
 
 def test_no_batches_are_an_error_and_leave_the_momentum():
     model = two_layers()
-    with pytest.raises(ValueError, match="batches is empty"):
+    with pytest.raises(ValueError, match="batches has no examples"):
         averaging.recompute_batch_statistics(model, [])
     assert [layer.momentum for layer in model.layers if hasattr(layer, "momentum")] == [0.9, 0.99]

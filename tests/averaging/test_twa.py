@@ -260,7 +260,7 @@ def test_bad_arguments_of_minimize_are_named(quadratic, tmp_path):
         averaging.minimize(twa, batches, "mse", method="newton")
     with pytest.raises(ValueError, match="iterations=0"):
         averaging.minimize(twa, batches, "mse", iterations=0)
-    with pytest.raises(ValueError, match="batches is empty"):
+    with pytest.raises(ValueError, match="batches has no examples"):
         averaging.minimize(twa, [], "mse")
     with pytest.raises(ValueError, match="not finite"):
         averaging.minimize(twa, [(x * np.inf, x[:, :1])], "mse")

@@ -120,7 +120,7 @@ def peak():
     return next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
 
 for dimensions in (10, 2000):
-    layer = rb.layers.RandomProjection(100_000, dimensions, "rademacher", coordinates_initializer="ones")
+    layer = rb.layers.RandomProjection(100_000, dimensions, "rademacher", 0, coordinates_initializer="ones")
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer() ** 2)
     tape.gradient(loss, layer.trainable_variables)[0].numpy()

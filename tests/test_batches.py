@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from random_bases.evolution.batches import stream
+from random_bases.batches import stream
 
 X = np.arange(24, dtype=np.float32).reshape(8, 3)
 Y = np.arange(8, dtype=np.int32)

@@ -1,6 +1,6 @@
-"""The batches of a training loop of our own: of arrays or datasets, as `keras.Model.fit` takes them."""
+"""Batches for loops beside `keras.Model.fit`: endless ones to train on, counted ones to take means over."""
 
-from typing import Any, Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -8,11 +8,44 @@ import tensorflow as tf
 from random_bases import arguments
 
 
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same data, without tf.data's search for parallelism.
+
+    The search sleeps for longer and longer and is waited for at the end: short runs end seconds late.
+    """
+    options = tf.data.Options()
+    if hasattr(options, "autotune"):
+        options.autotune.enabled = False
+    else:  # TensorFlow 2.6
+        options.experimental_optimization.autotune = False
+    return dataset.with_options(options)
+
+
+def counted(name: str, batches: Iterable) -> Iterator[Tuple[Any, int]]:
+    """(batch, its examples' count) of all batches, for means over examples.
+
+    Args:
+      name: of the argument that they are.
+      batches: tensors or nests of them, whose first dimension is the examples; a `tf.data.Dataset` is not
+        autotuned.
+
+    Raises:
+      ValueError: at the end, if there was no example.
+    """
+    examples = 0
+    for batch in without_autotuning(batches) if isinstance(batches, tf.data.Dataset) else batches:
+        count = int(tf.shape(tf.nest.flatten(batch)[0])[0])
+        examples += count
+        yield batch, count
+    if not examples:
+        raise ValueError(f"{name} has no examples; at least one is needed.")
+
+
 class Batches(NamedTuple):
     """An endless stream of batches.
 
     Attributes:
-      dataset_from: the number of the first batch to come -> dataset of (x,), (x, y) or (x, y, sample_weight).
+      dataset_from: the index of the first batch to come -> dataset of (x,), (x, y) or (x, y, sample_weight).
       per_epoch: the number of batches in an epoch; None: unknown.
     """
 
@@ -42,7 +75,7 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
         number = int(tf.data.experimental.cardinality(x))
         if number == 0:
             raise ValueError("x is an empty dataset.")
-        dataset = x.map(_as_tuple).repeat()
+        dataset = without_autotuning(x.map(_as_tuple).repeat())
         return Batches(lambda start: dataset, number if number > 0 else None)
     if sample_weight is not None and y is None:
         raise ValueError("sample_weight is given without y.")
@@ -73,7 +106,7 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
         first_epoch, skipped = divmod(start, per_epoch)
         dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(orders).skip(skipped)
         dataset = dataset.map(lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), arrays))
-        return dataset.prefetch(2)
+        return without_autotuning(dataset.prefetch(2))
 
     return Batches(dataset_from, per_epoch)
 
