@@ -20,6 +20,7 @@ from random_bases.analysis import (
     orthogonality,
 )
 from random_bases.analysis.objective import Objective
+from random_bases.batches import without_autotuning
 from random_bases.keras_api import compile_model, keras, set_random_seed
 
 NAMES = ("gradient_correlation", "orthogonality", "approximation", "landscape", "curvature")
@@ -113,7 +114,7 @@ def _trained(config, method: str, basis: str = "normal", callbacks: Callable = l
     )
     pair = _pair(config, data)
     history = model.fit(
-        datasets.without_autotuning(batches),
+        without_autotuning(batches),
         steps_per_epoch=steps,
         epochs=config.epochs,
         verbose=0,

@@ -21,6 +21,7 @@ import random_bases
 from experiments import datasets, figures, results
 from random_bases import averaging
 from random_bases.bases.trajectory import explained_variance_ratio
+from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
 
 METHODS = ("twa", "swa", "dldr")
@@ -129,7 +130,7 @@ def finish(config: ml_collections.ConfigDict, model: keras.Model, data: datasets
     batches = datasets.training_batches(
         data.train, _BATCH, seed=config.seed, num_steps=steps, augment=config.augment
     )
-    averaging.recompute_batch_statistics(model, datasets.without_autotuning(batches))
+    averaging.recompute_batch_statistics(model, without_autotuning(batches))
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 

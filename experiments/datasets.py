@@ -166,19 +166,6 @@ def shuffle_labels(data: ImageDataset, seed: int) -> ImageDataset:
     return dataclasses.replace(data, train=dataclasses.replace(data.train, labels=data.train.labels[order]))
 
 
-def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same data, without tf.data's search for parallelism.
-
-    The search sleeps for longer and longer and is waited for at the end: short runs end seconds late.
-    """
-    options = tf.data.Options()
-    if hasattr(options, "autotune"):
-        options.autotune.enabled = False
-    else:  # TensorFlow 2.6
-        options.experimental_optimization.autotune = False
-    return dataset.with_options(options)
-
-
 def steps_per_epoch(split: ImageSplit, batch_size: int) -> int:
     """The number of complete batches in a split; what is left over is dropped.
 

@@ -29,6 +29,7 @@ import random_bases
 from experiments import datasets, figures, networks, results, training
 from random_bases import keras_api
 from random_bases.analysis import intrinsic_dimension
+from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
 
 SHUFFLES = ("", "pixels", "labels")
@@ -149,7 +150,7 @@ def train(
     )
     # All epochs as one: one progress bar, and no time lost between them.
     history = model.fit(
-        datasets.without_autotuning(batches),
+        without_autotuning(batches),
         steps_per_epoch=steps * config.epochs,
         epochs=1,
         verbose=verbose,
@@ -162,9 +163,7 @@ def train(
             f"rate than {rate} may help."
         )
     examples = data.test if config.accuracy == "test" else data.train
-    _, accuracy = model.evaluate(
-        datasets.without_autotuning(datasets.evaluation_batches(examples, 1000)), verbose=0
-    )
+    _, accuracy = model.evaluate(without_autotuning(datasets.evaluation_batches(examples, 1000)), verbose=0)
     return float(accuracy)
 
 

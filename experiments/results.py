@@ -1,17 +1,17 @@
 """What runs leave behind: JSON files written whole or not at all, metrics as CSV, tables."""
 
 import csv
+import io
 import json
-import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
+
+from random_bases import files
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` so that a reader, or a run killed here, finds the old file or the new one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+    files.write(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -74,13 +74,12 @@ def keep_epochs(path: Path, epochs: int) -> None:
         if path.exists():
             path.unlink()
         return
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(dict(row, epoch=int(row["epoch"])))
-    os.replace(temporary, path)
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, fieldnames=list(rows[0]))
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(dict(row, epoch=int(row["epoch"])))
+    files.write(path, content.getvalue())
 
 
 def format_table(rows: Sequence[Dict[str, str]]) -> str:

@@ -43,6 +43,7 @@ from experiments import (
     workers,
 )
 from random_bases import keras_api, strategies
+from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
 
 METHODS = ("sgd", "fpd", "rbd", *evolution_runs.METHODS, *averaging_runs.METHODS)
@@ -353,7 +354,7 @@ def _train(
         callbacks.append(_RunProgress(updates))
     report = _describe(config, model, float(updates))
     steps_of_fit = updates * ipu_runs.local_replicas(strategy)
-    batches = datasets.without_autotuning(
+    batches = without_autotuning(
         datasets.training_batches(
             data.train,
             config.batch_size,

@@ -20,7 +20,7 @@ def autotuned_iterator():
     """
     import tensorflow as tf
 
-    from experiments.datasets import without_autotuning
+    from random_bases.batches import without_autotuning
 
     iterate = tf.data.Dataset.__iter__
     with pytest.MonkeyPatch.context() as patched:

@@ -17,10 +17,6 @@ def model():
     return built
 
 
-def descent(**arguments):
-    return rb.RandomBasesDescent(keras.optimizers.SGD(0.1), **arguments)
-
-
 def strategies(**arguments):
     return rb.NaturalEvolutionStrategies(model(), sigma=0.1, learning_rate=0.1, **arguments)
 
@@ -31,11 +27,6 @@ CONSTRUCTORS = [
         rb.SubspaceModel,
         lambda: {"model": model(), "dimensions": 2},
         {"dimensions": (1, False), "seed": (0, True)},
-    ),
-    (
-        descent,
-        lambda: {"dimensions": 2},
-        {"dimensions": (1, False), "seed": (0, True), "redraw_every": (1, True)},
     ),
     (
         strategies,
@@ -87,5 +78,5 @@ def test_ints_are_ints(constructor, allowed, name, least, none):
         with pytest.raises(TypeError, match=f"{name}={value!r} must be"):
             constructor(**{**allowed(), name: value})
     for value in (-1, *((0,) if least > 0 else ())):
-        with pytest.raises(ValueError, match=f"{name}={value!r} must be"):
+        with pytest.raises(ValueError, match=f"{name}={value!r} "):
             constructor(**{**allowed(), name: value})

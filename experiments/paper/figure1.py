@@ -15,6 +15,7 @@ from experiments.paper import panels, runs, timing
 from experiments.paper.presets import Preset
 from random_bases import bases
 from random_bases.analysis import directions, landscape
+from random_bases.batches import without_autotuning
 from random_bases.keras_api import compile_model, set_random_seed
 
 _EPOCHS = 10
@@ -75,7 +76,7 @@ def _trained():
     steps = datasets.steps_per_epoch(data.train, 32)
     batches = datasets.training_batches(data.train, 32, seed=0, num_steps=steps * _EPOCHS)
     model.fit(
-        datasets.without_autotuning(batches),
+        without_autotuning(batches),
         steps_per_epoch=steps,
         epochs=_EPOCHS,
         verbose=0,

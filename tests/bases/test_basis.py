@@ -372,8 +372,8 @@ def test_names_are_those_that_get_accepts():
         ("sparse", {"p": 0.5}, TypeError, "p"),
         ("sparse", {"density": 0.0}, ValueError, "density=0.0"),
         ("sparse", {"density": 1.5}, ValueError, "density=1.5"),
-        ("sparse", {"density": True}, ValueError, "density=True"),
-        ("sparse", {"density": "li"}, ValueError, "density='li'"),
+        ("sparse", {"density": True}, TypeError, "density=True"),
+        ("sparse", {"density": "li"}, TypeError, "density='li'"),
         ("hadamard", {"generator": "native"}, TypeError, "generator"),
     ],
 )

@@ -197,9 +197,9 @@ def test_peak_memory_of_4096_directions(name):
         ({"distribution": "bernoulli", "p": 1.0}, ValueError, "p=1.0"),
         ({"distribution": "bernoulli", "q": 0.5}, TypeError, "'q'"),
         ({"tile": 63}, ValueError, "tile=63"),
-        ({"tile": 64.0}, ValueError, "tile=64.0"),
-        ({"tile": True}, ValueError, "tile=True"),
-        ({"tile": None}, ValueError, "tile=None"),
+        ({"tile": 64.0}, TypeError, "tile=64.0"),
+        ({"tile": True}, TypeError, "tile=True"),
+        ({"tile": None}, TypeError, "tile=None"),
     ],
 )
 def test_what_is_not_allowed_is_refused_by_name(arguments, error, name):

@@ -91,7 +91,7 @@ def test_memory_does_not_grow_with_the_number_of_directions():
 
 @pytest.mark.parametrize("block", [0, -1, 1025, 2.0, True, None, "64"])
 def test_impossible_blocks_are_refused(block):
-    with pytest.raises(ValueError, match="block="):
+    with pytest.raises(ValueError if type(block) is int else TypeError, match="block="):
         OrthogonalBasis(10, 2, block)
 
 

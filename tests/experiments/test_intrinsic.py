@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import datasets, intrinsic, networks, results, training
+from random_bases.batches import without_autotuning
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -300,6 +301,6 @@ def test_only_the_labels_of_training_are_shuffled():
 def test_batches_are_the_same_without_autotuning(autotuned_iterator):
     split = datasets.load("digits").test
     tuned = datasets.training_batches(split, 32, seed=0, num_steps=3)
-    for one, other in zip(autotuned_iterator(tuned), datasets.without_autotuning(tuned)):
+    for one, other in zip(autotuned_iterator(tuned), without_autotuning(tuned)):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])

@@ -235,12 +235,12 @@ def test_it_is_trained_and_saved_inside_a_model(tmp_path):
     ("arguments", "error", "match"),
     [
         ({"units": 0}, ValueError, "units=0"),
-        ({"units": 3.0}, ValueError, "units=3.0"),
+        ({"units": 3.0}, TypeError, "units=3.0"),
         ({"dimensions": 31}, ValueError, "dimensions=31"),
         ({"dimensions": 0}, ValueError, "dimensions=0"),
         ({"basis": "gaussian"}, ValueError, "basis='gaussian'"),
         ({"seed": -1}, ValueError, "seed=-1"),
-        ({"seed": None}, TypeError, "seed=None"),
+        ({"seed": 1.5}, TypeError, "seed=1.5"),
         ({"seed": (1, 2, 3)}, ValueError, "seed"),
     ],
 )

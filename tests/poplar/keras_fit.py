@@ -9,7 +9,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from experiments.datasets import without_autotuning
+from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
 from tests.poplar import pipelines
 from tests.poplar.contract import CONTRACT, SYMBOLS, arguments

@@ -293,7 +293,7 @@ def test_numpys_integers_are_steps(run):
 
 @pytest.mark.parametrize("step", [-1, 9, 1.0, True])
 def test_bad_steps_are_named(run, step):
-    with pytest.raises(ValueError, match=f"step={step!r}"):
+    with pytest.raises(ValueError if type(step) is int else TypeError, match=f"step={step!r}"):
         rb.replay(run[0], dense_model(), step)
 
 

@@ -243,7 +243,7 @@ def test_bernoulli_has_mean_0_and_variance_1_at_any_p(p):
 
 @pytest.mark.parametrize("p", [0, 1, 0.0, 1.0, -0.1, 1.5, 2.0**-33, float("nan"), True, None, "0.5"])
 def test_a_probability_outside_0_to_1_is_refused(p):
-    with pytest.raises(ValueError, match="p="):
+    with pytest.raises(ValueError if type(p) in (int, float) else TypeError, match="p="):
         get_distribution("bernoulli", p=p)
 
 
