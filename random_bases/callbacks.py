@@ -22,8 +22,8 @@ class SwitchToInner(keras.callbacks.Callback):
         with the same would be D / d times as fast.
 
     Raises:
-      ValueError, TypeError: here for an argument that is not allowed; when training begins, for a model
-        whose optimizer is not a `RandomBasesDescent`, or accumulates gradients, scales the loss or has a
+      TypeError, ValueError: if an argument has a wrong type or a wrong value; when training begins, for a
+        model whose optimizer is not a `RandomBasesDescent`, or accumulates gradients, scales the loss or has a
         schedule as its learning rate.
 
     Example:

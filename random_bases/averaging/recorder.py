@@ -10,21 +10,20 @@ from random_bases.keras_api import keras
 
 
 class TrajectoryRecorder(keras.callbacks.Callback):
-    """Writes the weights, and all other variables, to a directory: every epoch, or every so many steps.
+    """Writes the weights, and all other variables, to a directory: every epoch, or every few steps.
 
-    Snapshots are known by their step, the number of weight updates: `optimizer.iterations`. Each is
+    Snapshots are named by their step, the count of weight updates: `optimizer.iterations`. Each is
     written whole or not at all; `Trajectory` reads them. Each worker of a
     `MultiWorkerMirroredStrategy` needs a directory of its own.
 
     Args:
       directory: is made if absent.
-      every: "epoch", or a number of steps; with `steps_per_execution`, a multiple of it.
-      start, stop: record from here to there, both included: in epochs done as Keras numbers them, or in
-        steps. `start=0` records the initial weights, too, which a model has once it is built. `stop=None`:
-        no end.
-      most: keep the last so many snapshots; None: all.
+      every: "epoch", or a count of steps, which must be a multiple of `steps_per_execution`.
+      start, stop: the first and the last to record: epochs done, or steps, as `every` says.
+        `start=0` records the initial weights, too, which a model has once it is built. `stop=None`: no end.
+      most: how many snapshots to keep, the last ones; None: all.
       dtype: of the weights on disk, "float32" or "float16".
-      resume: go on with what the directory holds: what was recorded after the step at which training
+      resume: whether to continue what the directory holds: what was recorded after the step at which training
         continues is dropped, and the result is the same as if it had never stopped. Without it, a
         directory that holds snapshots is refused.
 

@@ -201,7 +201,7 @@ class TrajectoryWriter:
         self._keep([*others, {"step": step, "epoch": epoch, "files": written}][-most:])
 
     def drop_after(self, step: int) -> None:
-        """Takes away what was recorded after so many updates."""
+        """Takes away what was recorded after update `step`."""
         self._keep([snapshot for snapshot in self._index["snapshots"] if snapshot["step"] <= step])
 
     def _keep(self, snapshots: List[Dict[str, Any]]) -> None:

@@ -141,7 +141,7 @@ def principal_components(vectors: Sequence[np.ndarray], dimensions: int, centere
       A, float64 [dimensions, n]: the components are the rows of A X, for X the vectors as rows.
 
     Raises:
-      ValueError, TypeError: for an argument that is not allowed, or if the vectors differ in fewer
+      TypeError, ValueError: if an argument has a wrong type or a wrong value, or the vectors differ in fewer
         directions.
     """
     _checked(vectors)

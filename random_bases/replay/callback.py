@@ -28,11 +28,11 @@ from random_bases.sampling import STREAM_VERSION
 class ReplayLog(keras.callbacks.Callback):
     """Writes the coordinates of every step of `fit` to a file that `replay` reads.
 
-    The model's optimizer must be a `RandomBasesDescent` that has made no step yet, or as many as a log
-    found at `path` holds or more: this one is then gone on with, and what it has beyond is dropped. So a
-    run that begins again from its first step writes its log anew; nothing else is ever overwritten. With
-    several workers the chief writes; all must have the callback. The weights' hash is recorded after
-    every epoch. State that is no trained weight (moving statistics) is not in the log. With an inner
+    The model's optimizer must be a `RandomBasesDescent`. If it has made no step, a new log is begun. If it
+    has made some, the log at `path` must hold them: it is continued after them, and its later records are
+    dropped. So a run that begins again from its first step writes its log anew; the log of another run is
+    never overwritten. With several workers the chief writes; all must have the callback. The weights'
+    hash is recorded after every epoch. State that is no trained weight (moving statistics) is not in the log. With an inner
     optimizer that has `use_ema=True` the replayed weights are those that were trained: the averages are
     put in their place when `fit` ends.
 
