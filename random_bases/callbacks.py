@@ -23,8 +23,8 @@ class SwitchToInner(keras.callbacks.Callback):
 
     Raises:
       TypeError, ValueError: if an argument has a wrong type or a wrong value; when training begins, for a
-        model whose optimizer is not a `RandomBasesDescent`, or accumulates gradients, scales the loss or has a
-        schedule as its learning rate.
+        model whose optimizer is not a `RandomBasesDescent`, or accumulates gradients, scales the loss or
+        has a schedule as its learning rate.
 
     Example:
     >>> model.fit(x, y, epochs=10, callbacks=[rb.callbacks.SwitchToInner(epoch=8, learning_rate=0.1)])

@@ -32,9 +32,9 @@ class ReplayLog(keras.callbacks.Callback):
     has made some, the log at `path` must hold them: it is continued after them, and its later records are
     dropped. So a run that begins again from its first step writes its log anew; the log of another run is
     never overwritten. With several workers the chief writes; all must have the callback. The weights'
-    hash is recorded after every epoch. State that is no trained weight (moving statistics) is not in the log. With an inner
-    optimizer that has `use_ema=True` the replayed weights are those that were trained: the averages are
-    put in their place when `fit` ends.
+    hash is recorded after every epoch. State that is no trained weight (moving statistics) is not in the
+    log. With an inner optimizer that has `use_ema=True` the replayed weights are those that were trained:
+    the averages are put in their place when `fit` ends.
 
     The step must not be compiled as a whole, `compile(..., jit_compile=False)`, as XLA rounds what it
     fuses differently; the random bases in it always are.
