@@ -74,7 +74,7 @@ def test_a_new_process_predicts_the_same_bits_from_a_hundredth_of_the_bytes(tmp_
     assert os.path.getsize(weights) >= 100 * size
     assert f"{size} bytes" in caplog.text and str(4 * 101770) in caplog.text
 
-    command = f"from tests.test_compression import *; load_in_a_new_process({path!r}, {outputs!r})"
+    command = f"from tests.models.test_compression import *; load_in_a_new_process({path!r}, {outputs!r})"
     subprocess.run([sys.executable, "-c", command], check=True, cwd=str(ROOT), timeout=300)
     found = np.load(outputs)
     np.testing.assert_array_equal(found, sub.materialize().predict(IMAGES, verbose=0))
