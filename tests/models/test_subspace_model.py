@@ -576,6 +576,11 @@ def test_model_checkpoint_and_backup(tmp_path):
 # --- What is refused ------------------------------------------------------------------------------
 
 
+def test_a_seed_that_is_not_given_is_drawn_and_recorded():
+    sub = wrapped(seed=None)
+    assert 0 <= sub.seed < 2**31 and sub.get_config()["seed"] == sub.seed
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -589,7 +594,7 @@ def test_model_checkpoint_and_backup(tmp_path):
         ({"allocation": "odd"}, ValueError, "allocation='odd'"),
         ({"seed": -1}, ValueError, "seed=-1"),
         ({"seed": 1.0}, TypeError, "seed=1.0"),
-        ({"seed": None}, TypeError, "seed=None"),
+        ({"seed": 1.5}, TypeError, "seed=1.5"),
         ({"seed": np.bool_(True)}, TypeError, "seed=.*True.* must be an int"),
     ],
     ids=str,
