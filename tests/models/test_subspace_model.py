@@ -577,7 +577,7 @@ def test_model_checkpoint_and_backup(tmp_path):
 
 
 def test_a_seed_that_is_not_given_is_drawn_and_recorded():
-    sub = wrapped(seed=None)
+    sub, *_ = wrapped(seed=None)
     assert 0 <= sub.seed < 2**31 and sub.get_config()["seed"] == sub.seed
 
 
