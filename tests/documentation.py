@@ -11,6 +11,7 @@ PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.md", "docs/*.md", "results/**/*.md")
     for path in ROOT.glob(pattern)
+    if path.name != "CHANGELOG.md"  # names what is no more
 )
 
 _BLOCK = re.compile(
