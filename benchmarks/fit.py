@@ -58,7 +58,7 @@ _CASES = (
 def run() -> List[Figure]:
     """The figures of this part."""
     figures = [figure for case in _CASES for figure in _compare(case)]
-    return [*figures, _augmentation()]
+    return [*figures, *map(_error_feedback, _CASES), _augmentation()]
 
 
 def _augmentation() -> Figure:
@@ -92,6 +92,31 @@ def _compare(case: Case) -> List[Figure]:
         what = f"fit step, {case.network}, RBD {basis} d = {dimensions:,}"
         figures.append(Figure(what, "SGD", value, reference, "ms", value / reference, f"<= {target:g}"))
     return figures
+
+
+def _error_feedback(case: Case) -> Figure:
+    """A step that remembers what its directions do not see, against one that does not."""
+    hundreds = max(1, case.sgd_steps // _STEPS_PER_EXECUTION // 2)
+    fitters = {
+        name: _fitter(
+            case,
+            rb.RandomBasesDescent(
+                keras.optimizers.SGD(0.01), 250, basis="hadamard", error_feedback=name == "with", seed=0
+            ),
+        )
+        for name in ("with", "without")
+    }
+    seconds = alternate({name: functools.partial(fit, hundreds) for name, fit in fitters.items()}, repeats=7)
+    per_step = {name: 10 * value / hundreds for name, value in seconds.items()}
+    return Figure(
+        f"fit step, {case.network}, RBD hadamard d = 250 with error feedback",
+        "RBD without",
+        per_step["with"],
+        per_step["without"],
+        "ms",
+        per_step["with"] / per_step["without"],
+        "<= 1.1",
+    )
 
 
 def _fitter(case: Case, optimizer, batches: Optional[tf.data.Dataset] = None) -> Callable[[int], None]:

@@ -9,8 +9,7 @@ import ml_collections
 import tensorflow as tf
 
 from experiments import datasets
-from random_bases import bases, ipu, strategies
-from random_bases.device import is_of_ipus
+from random_bases import bases, ipu, ipu_fit, strategies
 from random_bases.sampling import GENERATORS
 
 # Examples that are evaluated at a time.
@@ -65,13 +64,13 @@ def basis(config: ml_collections.ConfigDict, size: Optional[int]):
 
 def prepare_optimizer(optimizer) -> None:
     """Has a plain optimizer take the mean over replicas, as everywhere else, where Keras takes the sum."""
-    if is_of_ipus(tf.distribute.get_strategy()):
+    if ipu.is_strategy(tf.distribute.get_strategy()):
         optimizer.gradient_aggregator = ipu.mean_gradients
 
 
 def local_replicas(strategy: tf.distribute.Strategy) -> int:
     """For how many replicas `fit` counts batches one by one: those of this process; 1 without IPUs."""
-    if not is_of_ipus(strategy):
+    if not ipu.is_strategy(strategy):
         return 1
     return ipu.replicas(strategy) // ipu.instances(strategy)[1]
 
@@ -83,9 +82,9 @@ def prepare_model(model, strategy: tf.distribute.Strategy) -> None:
 
 
 def check_fit(model, batches: tf.data.Dataset, steps: int, steps_per_execution: int) -> None:
-    """As `ipu.check_fit`, on IPUs."""
-    if is_of_ipus(model.distribute_strategy):
-        ipu.check_fit(model, batches, steps, steps_per_execution)
+    """As `ipu_fit.check_fit`, on IPUs."""
+    if ipu.is_strategy(model.distribute_strategy):
+        ipu_fit.check_fit(model, batches, steps, steps_per_execution)
 
 
 def evaluation_batches(split: datasets.ImageSplit, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
@@ -94,7 +93,7 @@ def evaluation_batches(split: datasets.ImageSplit, strategy: tf.distribute.Strat
     Raises:
       ValueError: if the replicas cannot have as many examples each.
     """
-    if not is_of_ipus(strategy):
+    if not ipu.is_strategy(strategy):
         return datasets.evaluation_batches(split, _MOST_EVALUATED)
     replicas = local_replicas(strategy)
     if len(split) % replicas:

@@ -77,6 +77,8 @@ def default_config() -> ml_collections.ConfigDict:
       schedule: "constant", or "linear": the learning rate falls to zero, by equal amounts each epoch.
       dimensions, basis, compartments, allocation: of `RandomBasesDescent`; `compartments` also takes
         a number ("10") or sizes ("1000,2000") as a string. With evolution `dimensions` is the population.
+      error_feedback: of "rbd": 0: none; 1: what a step's directions do not see is remembered; between: the
+        leak. The learning rate is then SGD's own.
       strategy: where it runs, as in `random_bases.strategies`; with several workers `workdir` must be a
         directory that all of them see.
       replicas, exchange: of `RandomBasesDescent`, with a strategy of several replicas.
@@ -108,6 +110,7 @@ def default_config() -> ml_collections.ConfigDict:
             "basis": "normal",
             "compartments": "network",
             "allocation": "even",
+            "error_feedback": 0.0,
             "strategy": "auto",
             "replicas": "shared",
             "exchange": "coordinates",
@@ -140,6 +143,13 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for key in ("batch_size", "epochs"):
         if config[key] < 1:
             raise ValueError(f"config.{key}={config[key]} must be at least 1.")
+    if not 0 <= config.error_feedback <= 1:
+        raise ValueError(f"config.error_feedback={config.error_feedback} must be from 0 to 1.")
+    if config.error_feedback and config.method != "rbd":
+        raise ValueError(
+            f"config.error_feedback={config.error_feedback} has no effect with config.method="
+            f'{config.method!r}; allowed: 0, or method "rbd".'
+        )
     _check_augmentation(config)
     if not 0 <= config.seed < 2**31:
         raise ValueError(f"config.seed={config.seed} must be in [0, 2**31).")
@@ -214,6 +224,7 @@ def build_optimizer(config: ml_collections.ConfigDict, size: Optional[int] = Non
         seed=config.seed,
         replicas=config.replicas,
         exchange=config.exchange,
+        error_feedback=config.error_feedback or False,
     )
 
 

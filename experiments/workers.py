@@ -15,7 +15,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from random_bases import ipu, strategies
-from random_bases.device import is_of_ipus
 from random_bases.keras_api import keras
 from random_bases.optimizers import RandomBasesDescent
 
@@ -62,7 +61,7 @@ def share_batches(batches: tf.data.Dataset, batch_size: int, strategy: tf.distri
 
         return batches.flat_map(parts)
 
-    if is_of_ipus(strategy):  # whose replicas take turns at one dataset
+    if ipu.is_strategy(strategy):  # whose replicas take turns at one dataset
         index, number = ipu.instances(strategy)
         return pipeline(tf.distribute.InputContext(number, index, replicas))
     return strategy.distribute_datasets_from_function(pipeline)

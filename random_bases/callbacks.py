@@ -1,7 +1,6 @@
 """Keras callbacks that change how a model trains in random bases."""
 
-from random_bases import arguments, keras_api
-from random_bases.device import refuse_ipus
+from random_bases import arguments, device, keras_api
 from random_bases.keras_api import keras, strategy_of
 from random_bases.optimizers import RandomBasesDescent
 
@@ -38,7 +37,7 @@ class SwitchToInner(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         del logs
-        refuse_ipus(strategy_of(self.model), "SwitchToInner, which replaces the optimizer within `fit`,")
+        device.of(strategy_of(self.model)).refuse("SwitchToInner, which replaces the optimizer within `fit`,")
         optimizer = self.model.optimizer
         if optimizer is self._inner:
             return  # another fit, after the switch

@@ -1,52 +1,75 @@
-"""What the program at hand runs on: the IPU's compiler lacks types that those of CPU and GPU have."""
+"""What the program at hand runs on, as far as it differs from CPUs and GPUs.
 
-import functools
-import logging
-import os
+Nothing here knows another device: ipu.py registers its own.
+"""
+
+from typing import Callable, List, NamedTuple
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 
-def is_of_ipus(strategy: tf.distribute.Strategy) -> bool:
-    """Whether a strategy is one of Graphcore's."""
-    return any(cls.__module__.startswith("tensorflow.python.ipu.") for cls in type(strategy).__mro__)
+class Device(NamedTuple):
+    """A kind of device, and what its programs can and cannot.
 
-
-def on_ipu() -> bool:
-    """Whether the strategy at hand is one of Graphcore's."""
-    return is_of_ipus(tf.distribute.get_strategy())
-
-
-def refuse_ipus(strategy: tf.distribute.Strategy, what: str) -> None:
-    """Raises ValueError for `what` does not work under one of Graphcore's strategies, if it is one."""
-    if is_of_ipus(strategy):
-        raise ValueError(f"{what} does not work on the IPU; docs/ipu.md lists what does.")
-
-
-def in_ipu_program() -> bool:
-    """Whether a program for the IPU, which is compiled as a whole, is being traced."""
-    return not tf.executing_eagerly() and on_ipu()
-
-
-def generator_at_hand(generator: str) -> str:
-    """`generator`, but "counter" for "native" on the IPU Model, whose own knows no seeds, with a log line.
-
-    There every direction would be the same.
+    Attributes:
+      name: for messages.
+      is_of: whether a strategy runs programs on it.
+      compiles_whole: whether a program is compiled as a whole, so that no part of it is by itself.
+      has_complex: whether it has complex numbers.
+      has_own_variables: whether a variable may have another value in each replica.
+      seeds_native: whether its own generator heeds seeds, asked when a program is traced.
+      count_replicas: how many replicas run a strategy's programs, over all processes.
+      replica_index: which one runs the program, int32 scalar, from a replica context.
+      all_gather: (context, x, count) -> x of every replica, [count, ...].
     """
-    if generator == "native" and on_ipu() and ipu_model():
-        _tell()
-        return "counter"
-    return generator
+
+    name: str
+    is_of: Callable[[tf.distribute.Strategy], bool]
+    compiles_whole: bool
+    has_complex: bool
+    has_own_variables: bool
+    seeds_native: Callable[[], bool]
+    count_replicas: Callable[[tf.distribute.Strategy], int]
+    replica_index: Callable[..., Tensor]
+    all_gather: Callable[..., Tensor]
+
+    def refuse(self, what: str) -> None:
+        """Raises ValueError, for `what` does not work here, unless this is a CPU or GPU."""
+        if self is not _STOCK:
+            raise ValueError(f"{what} does not work on the {self.name}; docs/ipu.md lists what does.")
 
 
-def ipu_model() -> bool:
-    """Whether the IPU is its software model."""
-    return "--use_ipu_model" in os.environ.get("TF_POPLAR_FLAGS", "").split()
+_STOCK = Device(
+    name="CPU or GPU",
+    is_of=lambda strategy: True,
+    compiles_whole=False,
+    has_complex=True,
+    has_own_variables=True,
+    seeds_native=lambda: True,
+    count_replicas=lambda strategy: strategy.num_replicas_in_sync,
+    replica_index=lambda context: tf.cast(context.replica_id_in_sync_group, tf.int32),
+    all_gather=lambda context, x, count: context.all_gather(x[tf.newaxis], axis=0),
+)
+
+_OTHERS: List[Device] = []
 
 
-@functools.lru_cache(maxsize=None)
-def _tell() -> None:
-    logging.getLogger("random_bases").warning(
-        'generator="native" is replaced by "counter": the IPU Model ignores seeds, and every direction would '
-        "be the same."
-    )
+def register(device: Device) -> None:
+    """Makes a kind of device known."""
+    _OTHERS.append(device)
+
+
+def of(strategy: tf.distribute.Strategy) -> Device:
+    """The device of a strategy's programs."""
+    return next((device for device in _OTHERS if device.is_of(strategy)), _STOCK)
+
+
+def at_hand() -> Device:
+    """The device of the strategy at hand."""
+    return of(tf.distribute.get_strategy())
+
+
+def in_whole_program() -> bool:
+    """Whether a program that is compiled as a whole is being traced."""
+    return not tf.executing_eagerly() and at_hand().compiles_whole

@@ -7,12 +7,13 @@ Replicas of one machine's IPUs run one program that `tf.distribute` takes for on
 gradients and does not divide them. Under poprun Keras knows all replicas and divides the loss.
 """
 
+import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
+from random_bases import device
 from random_bases.arguments import boolean, integer, one_of
-from random_bases.device import is_of_ipus
 
 CONNECTIONS = ("always", "on_demand", "never", "pre_compile")
 STOCHASTIC_ROUNDING = ("off", "replica_identical")
@@ -114,6 +115,11 @@ def pod_strategy(
     return _once("ipu_pod", options, make)
 
 
+def is_strategy(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a strategy is one of Graphcore's."""
+    return any(cls.__module__.startswith("tensorflow.python.ipu.") for cls in type(strategy).__mro__)
+
+
 def replicas(strategy: tf.distribute.Strategy) -> int:
     """How many replicas run the programs of one of Graphcore's strategies, over all instances."""
     if _is_pod(strategy):
@@ -167,45 +173,12 @@ def mean_gradients(grads_and_vars) -> List[Tuple[Optional[tf.Tensor], Any]]:
     present = [tf.convert_to_tensor(gradient) for gradient, _ in pairs if gradient is not None]
     summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present) if present else ())
     share = 1.0
-    if is_of_ipus(context.strategy):
+    if is_strategy(context.strategy):
         share = context.num_replicas_in_sync / replicas(context.strategy)
     return [
         (None if gradient is None else next(summed) * tf.cast(share, gradient.dtype), variable)
         for gradient, variable in pairs
     ]
-
-
-def check_fit(
-    model,
-    dataset: tf.data.Dataset,
-    steps_per_epoch: Optional[int] = None,
-    steps_per_execution: int = 1,
-    gradient_accumulation_steps: int = 1,
-) -> None:
-    """Refuses, before minutes of compiling, what `fit` of a model made in an IPU's scope cannot do.
-
-    Args:
-      model: a compiled Keras model.
-      dataset: of batches of one replica, and with accumulation of one micro-batch: what `fit` gets.
-      steps_per_epoch: batches of an epoch, over all replicas of this instance; None: the dataset's.
-      steps_per_execution: as given to `compile`: batches that a replica takes without returning to Python.
-      gradient_accumulation_steps: as given to `set_gradient_accumulation_options`, as
-        `gradient_accumulation_steps_per_replica`.
-
-    Raises:
-      ValueError: naming what is not allowed.
-    """
-    from random_bases import ipu_fit
-
-    strategy = model.distribute_strategy
-    if not is_of_ipus(strategy):
-        raise ValueError(f"model={model.name!r} was not made in the scope of an IPU's strategy.")
-    count = replicas(strategy) // instances(strategy)[1]
-    ipu_fit.check_model(model, ipus_per_replica(strategy))
-    ipu_fit.check_batches(dataset)
-    if steps_per_epoch is None:
-        steps_per_epoch = ipu_fit.number_of_batches(dataset)
-    ipu_fit.check_steps(steps_per_epoch, steps_per_execution, gradient_accumulation_steps, count)
 
 
 def _options_of(strategy: tf.distribute.Strategy) -> Dict[str, Any]:
@@ -288,3 +261,33 @@ def _popdist_strategy():
     except ImportError:
         from tensorflow.python.ipu.horovod import popdist_strategy
     return popdist_strategy.PopDistStrategy
+
+
+def _data_replicas(strategy: tf.distribute.Strategy) -> int:
+    """As `replicas`; refuses models in pipeline stages, whose replicas have no device of their own."""
+    if ipus_per_replica(strategy) > 1:
+        raise ValueError(
+            f"ipus_per_replica={ipus_per_replica(strategy)}: RandomBasesDescent needs the gradients of all "
+            "pipeline stages in one place; allowed: 1."
+        )
+    return replicas(strategy)
+
+
+def _seeds_native() -> bool:
+    """Not on the IPU's software model, where every seed would give the same directions."""
+    return "--use_ipu_model" not in os.environ.get("TF_POPLAR_FLAGS", "").split()
+
+
+device.register(
+    device.Device(
+        name="IPU",
+        is_of=is_strategy,
+        compiles_whole=True,
+        has_complex=False,
+        has_own_variables=False,
+        seeds_native=lambda: _seeds_native(),
+        count_replicas=_data_replicas,
+        replica_index=lambda context: replication_index(),
+        all_gather=lambda context, x, count: all_gather(x, count),
+    )
+)

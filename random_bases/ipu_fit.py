@@ -1,9 +1,43 @@
 """What Keras 2.6 on the IPU refuses in `fit`, or takes minutes to refuse, or does wrongly."""
 
+from typing import Optional
+
 import tensorflow as tf
 
+from random_bases import ipu
 from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
+
+
+def check_fit(
+    model,
+    dataset: tf.data.Dataset,
+    steps_per_epoch: Optional[int] = None,
+    steps_per_execution: int = 1,
+    gradient_accumulation_steps: int = 1,
+) -> None:
+    """Refuses, before minutes of compiling, what `fit` of a model made in an IPU's scope cannot do.
+
+    Args:
+      model: a compiled Keras model.
+      dataset: of batches of one replica, and with accumulation of one micro-batch: what `fit` gets.
+      steps_per_epoch: batches of an epoch, over all replicas of this instance; None: the dataset's.
+      steps_per_execution: as given to `compile`: batches that a replica takes without returning to Python.
+      gradient_accumulation_steps: as given to `set_gradient_accumulation_options`, as
+        `gradient_accumulation_steps_per_replica`.
+
+    Raises:
+      ValueError: naming what is not allowed.
+    """
+    strategy = model.distribute_strategy
+    if not ipu.is_strategy(strategy):
+        raise ValueError(f"model={model.name!r} was not made in the scope of an IPU's strategy.")
+    count = ipu.replicas(strategy) // ipu.instances(strategy)[1]
+    check_model(model, ipu.ipus_per_replica(strategy))
+    check_batches(dataset)
+    if steps_per_epoch is None:
+        steps_per_epoch = number_of_batches(dataset)
+    check_steps(steps_per_epoch, steps_per_execution, gradient_accumulation_steps, count)
 
 
 def check_model(model, ipus_per_replica: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 import numpy as np
 import tensorflow as tf
 
-from random_bases import bases, ipu, strategies
+from random_bases import bases, ipu, ipu_fit, strategies
 from random_bases.keras_api import keras, set_random_seed
 from random_bases.optimizers import RandomBasesDescent
 
@@ -194,7 +194,7 @@ def full_rbd_is_sgd(context: Context) -> str:
     sgd: Dict[str, Any] = {}
     weights = []
     for make in (
-        lambda: RandomBasesDescent(keras.optimizers.SGD(rate), _parameters(), "hadamard", seed=1),
+        lambda: RandomBasesDescent(keras.optimizers.SGD(rate), _parameters(), basis="hadamard", seed=1),
         lambda: keras.optimizers.SGD(rate, gradient_aggregator=ipu.mean_gradients),
     ):
         weights.append(_fit(context, make, sgd))
@@ -209,7 +209,7 @@ def rbd_in_few_directions_learns(context: Context) -> str:
 
     def make():
         basis = bases.get("normal", _parameters(), 20, generator="native")
-        return RandomBasesDescent(keras.optimizers.SGD(2.0), 20, basis, seed=1)
+        return RandomBasesDescent(keras.optimizers.SGD(2.0), 20, basis=basis, seed=1)
 
     _fit(context, make, notes)
     first, last = notes["losses"]
@@ -234,7 +234,7 @@ def _fit(context: Context, make_optimizer: Callable, notes: dict) -> List[np.nda
         )
         model.compile(make_optimizer(), "sparse_categorical_crossentropy", steps_per_execution=_STEPS // 2)
     notes["initial"] = model.get_weights()
-    ipu.check_fit(model, data, _STEPS * local, _STEPS // 2)
+    ipu_fit.check_fit(model, data, _STEPS * local, _STEPS // 2)
     # Two halves as epochs: the loss of an epoch is its mean.
     history = model.fit(data.repeat(), epochs=2, steps_per_epoch=_STEPS // 2 * local, verbose=0)
     notes["losses"] = history.history["loss"]

@@ -7,8 +7,7 @@ import os
 
 import tensorflow as tf
 
-from random_bases import ipu
-from random_bases.device import in_ipu_program, is_of_ipus
+from random_bases import device, ipu
 from random_bases.keras_api import GENERATION
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "ipu", "ipu_pod")
@@ -42,7 +41,7 @@ def get(name: str, **options) -> tf.distribute.Strategy:
             f'strategy "{name}" has no options, got {sorted(options)}; only "ipu", "ipu_pod" have.'
         )
     if name == "auto":
-        name = _best(ipu)
+        name = _best()
         logging.getLogger("random_bases").info('strategy "auto" takes "%s"', name)
     if name == "cpu":
         return tf.distribute.get_strategy()
@@ -74,21 +73,21 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def replicas(strategy: tf.distribute.Strategy) -> int:
     """How many replicas a strategy has, over all processes: on the IPU `tf.distribute` does not see them."""
-    return ipu.replicas(strategy) if is_of_ipus(strategy) else strategy.num_replicas_in_sync
+    return ipu.replicas(strategy) if ipu.is_strategy(strategy) else strategy.num_replicas_in_sync
 
 
 def call(strategy: tf.distribute.Strategy, function):
-    """function() as a program of `strategy`'s device, if that is the IPU; else here.
+    """function() as a program of `strategy`'s device, if that compiles programs as a whole; else here.
 
     What was drawn on the chip must be drawn there again.
     """
-    if not is_of_ipus(strategy) or in_ipu_program():
+    if not device.of(strategy).compiles_whole or device.in_whole_program():
         return function()
     with strategy.scope():
         return strategy.run(tf.function(function, jit_compile=True, autograph=False))
 
 
-def _best(ipu) -> str:
+def _best() -> str:
     if ipu.installed():
         return "ipu"
     return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"

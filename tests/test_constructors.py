@@ -21,6 +21,10 @@ def strategies(**arguments):
     return rb.NaturalEvolutionStrategies(model(), sigma=0.1, learning_rate=0.1, **arguments)
 
 
+def descent(**arguments):
+    return rb.RandomBasesDescent("sgd", **arguments)
+
+
 # constructor, arguments that are allowed, int arguments: name -> (the least, whether None is allowed).
 CONSTRUCTORS = [
     (
@@ -32,6 +36,11 @@ CONSTRUCTORS = [
         strategies,
         lambda: {"population": 4},
         {"population": (2, False), "seed": (0, True), "memory_limit": (0, False)},
+    ),
+    (
+        descent,
+        lambda: {"dimensions": 2},
+        {"dimensions": (1, False), "seed": (0, True), "redraw_every": (1, True)},
     ),
     (
         rb.TrajectoryRecorder,

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import random_bases as rb
-from random_bases import ipu, keras_api
+from random_bases import ipu_fit, keras_api
 from random_bases.keras_api import keras
 from tests.poplar.config import SYSTEM
 from tests.poplar.double import Pod, installed
@@ -140,13 +140,15 @@ def _data(batches=8, **options):
 
 
 def test_a_fit_within_the_rules_passes(double):
-    ipu.check_fit(_model(), _data(drop_remainder=True), steps_per_execution=4, gradient_accumulation_steps=2)
+    ipu_fit.check_fit(
+        _model(), _data(drop_remainder=True), steps_per_execution=4, gradient_accumulation_steps=2
+    )
 
 
 def test_a_model_made_elsewhere_is_refused(double):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="was not made in the scope of an IPU's strategy"):
-        ipu.check_fit(model, _data(drop_remainder=True))
+        ipu_fit.check_fit(model, _data(drop_remainder=True))
 
 
 @pytest.mark.parametrize(
@@ -163,17 +165,17 @@ def test_a_model_made_elsewhere_is_refused(double):
 )
 def test_steps_that_do_not_divide_are_refused(double, options, message):
     with pytest.raises(ValueError, match=message):
-        ipu.check_fit(_model(), _data(drop_remainder=True), **options)
+        ipu_fit.check_fit(_model(), _data(drop_remainder=True), **options)
 
 
 def test_batches_without_static_shapes_sizes_or_types_are_refused(double):
     model = _model()
     with pytest.raises(ValueError, match=r"shape \(None, 4\).*drop_remainder=True"):
-        ipu.check_fit(model, _data())
+        ipu_fit.check_fit(model, _data())
     with pytest.raises(ValueError, match="float64, which the IPU does not"):
-        ipu.check_fit(model, _data(drop_remainder=True).map(lambda x, y: (tf.cast(x, tf.float64), y)))
+        ipu_fit.check_fit(model, _data(drop_remainder=True).map(lambda x, y: (tf.cast(x, tf.float64), y)))
     with pytest.raises(ValueError, match="needs a dataset of known size"):
-        ipu.check_fit(model, _data(drop_remainder=True).repeat())
+        ipu_fit.check_fit(model, _data(drop_remainder=True).repeat())
 
 
 # --- Pipeline stages ----------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ def test_pipelined_sgd_and_fpd_train_as_on_one_ipu(layers):
             method = "set_pipelining_options" if stages else "set_gradient_accumulation_options"
             getattr(model, method)(2, gradient_accumulation_reduction_method="mean")
             data = tf.data.Dataset.from_tensor_slices((x, y[:, :2])).batch(4, drop_remainder=True)
-            ipu.check_fit(model, data, steps_per_execution=2, gradient_accumulation_steps=2)
+            ipu_fit.check_fit(model, data, steps_per_execution=2, gradient_accumulation_steps=2)
             model.fit(data)
             weights.append(model.get_weights())
     for a, b in zip(*weights):
@@ -238,12 +240,12 @@ def test_what_cannot_be_pipelined_is_refused_by_name(double):
     data = _data(drop_remainder=True)
     model.optimizer = rb.RandomBasesDescent(sgd, dimensions=5, seed=0)
     with pytest.raises(ValueError, match="RandomBasesDescent cannot train a model in pipeline stages"):
-        ipu.check_fit(model, data)
+        ipu_fit.check_fit(model, data)
     with pytest.raises(ValueError, match="ipus_per_replica=2: RandomBasesDescent needs the gradients"):
         with model.distribute_strategy.scope():
             keras_api.build_optimizer(model.optimizer, model.trainable_variables)
     with pytest.raises(ValueError, match="ipus_per_replica=2 is for models in pipeline stages"):
-        ipu.check_fit(_in_stages(False, _dense, sgd, ipus_per_replica=2), data)
+        ipu_fit.check_fit(_in_stages(False, _dense, sgd, ipus_per_replica=2), data)
 
 
 def test_a_subspace_model_cannot_be_pipelined(double):
@@ -253,7 +255,7 @@ def test_a_subspace_model_cannot_be_pipelined(double):
         sub.compile("sgd", "mse")
     sub.set_pipeline_stage_assignment([(model, 0)])
     with pytest.raises(ValueError, match="SubspaceModel cannot train a model in pipeline stages"):
-        ipu.check_fit(sub, _data(drop_remainder=True))
+        ipu_fit.check_fit(sub, _data(drop_remainder=True))
 
 
 # --- What else is refused -----------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import tensorflow as tf
 import random_bases as rb
 from random_bases import bases, ipu
 from random_bases.keras_api import keras, set_random_seed
-from random_bases.optimizers.exchange import Exchange, current_workers
+from random_bases.optimizers.collectives import current_replicas
+from random_bases.optimizers.exchange import Exchange
 from random_bases.optimizers.rule import RandomBasesRule
 from random_bases.subspace import Subspace
 from tests.poplar import device_ops
@@ -92,10 +93,10 @@ def test_what_needs_complex_numbers_is_refused_by_name(strategy):
 def test_the_steps_of_descent_compile(strategy, replicas, compartments):
     shapes = [(8, 6), (6,), (6, 3)]
     rule = RandomBasesRule(8, "rademacher", compartments, "even", 1, 0, replicas)
-    rule.build(shapes, ["a", "b", "c"], workers=2)
+    rule.build(shapes, ["a", "b", "c"], replica_count=2)
 
     def step(iterations, *gradients):
-        updates = rule(list(gradients), iterations, current_workers())
+        updates = rule(list(gradients), iterations, current_replicas())
         return [update for update in updates if update is not None]
 
     gradients = [tf.ones(shape) for shape in shapes]
@@ -136,13 +137,13 @@ def test_native_samples_are_the_same_forward_and_backward_and_others_on_other_re
 
     @tf.function
     def program(c, v):
-        workers = current_workers()
-        first = workers.index * DIMENSIONS
+        replicas = current_replicas()
+        first = replicas.index * DIMENSIONS
         (expanded,) = exchange.subspace.expand(c, 3, 0, first)
         projected = exchange.subspace.project([v], 3, 0, first)
         adjoint = tf.reduce_sum(expanded * v) - tf.reduce_sum(projected * c)
         (of_first,) = exchange.subspace.expand(c, 3, 0, 0)
-        return adjoint, workers.gather(expanded), of_first
+        return adjoint, replicas.gather(expanded), of_first
 
     adjoint, expanded, of_first = strategy.run(program, (c, v))
     assert abs(float(adjoint)) < 1e-4
@@ -152,9 +153,9 @@ def test_native_samples_are_the_same_forward_and_backward_and_others_on_other_re
 
 
 def test_on_the_ipu_model_the_counter_generator_takes_over_and_says_so(caplog):
-    from random_bases import device
+    from random_bases.bases import dense
 
-    device._tell.cache_clear()
+    dense._tell.cache_clear()
     with installed(flags="--use_ipu_model"):
         strategy = rb.strategies.get("ipu")
         basis = bases.get("normal", N, DIMENSIONS, generator="native")

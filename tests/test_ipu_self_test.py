@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import random_bases as rb
-from random_bases import device, ipu_self_test
+from random_bases import ipu, ipu_self_test
 from random_bases.sampling import native
 from tests.poplar.double import Pod, installed
 
@@ -51,7 +51,7 @@ def test_full_rbd_is_sgd():
 
 def test_a_generator_that_ignores_seeds_is_found_out(monkeypatch):
     """As if the IPU Model's own generator were used."""
-    monkeypatch.setattr(device, "ipu_model", lambda: False)
+    monkeypatch.setattr(ipu, "_seeds_native", lambda: True)
     with installed(flags="--use_ipu_model"):
         with pytest.raises(ipu_self_test.Failure, match="correlation of two redraws 1.0"):
             ipu_self_test.same_seed_same_samples(_context())

@@ -221,7 +221,7 @@ class GradientCorrelation(keras.callbacks.Callback):
         seed, draw = self.seed, epoch
         if self._own is None:
             rule = self._optimizer.rule
-            seed, draw = rule.seed, rule.draws(tf.convert_to_tensor(self._optimizer.iterations))
+            seed, draw = rule.seed, rule.directions.draws(tf.convert_to_tensor(self._optimizer.iterations))
         gradient = self._objective.gradient()
         measured = correlation(gradient, self._subspace, seed, draw, self._layers)
         theory = expected(gradient, self._subspace, self._layers)

@@ -15,8 +15,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 import numpy as np
 import tensorflow as tf
 
+from random_bases import device
 from random_bases.bases import TrajectoryBasis
-from random_bases.device import refuse_ipus
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.subspace import Subspace
 
@@ -51,7 +51,9 @@ def share_out(coefficients: np.ndarray, vectors: Sequence[np.ndarray]) -> Shards
       ValueError: if there are more replicas than directions.
     """
     strategy = tf.distribute.get_strategy()
-    refuse_ipus(strategy, "TrainableWeightAveraging with directions shared out over the replicas of a pod")
+    device.of(strategy).refuse(
+        "TrainableWeightAveraging with directions shared out over the replicas of a pod"
+    )
     replicas = strategy.num_replicas_in_sync
     if replicas > len(coefficients):
         raise ValueError(f"{len(coefficients)} directions cannot be shared out over {replicas} replicas.")

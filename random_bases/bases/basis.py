@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from random_bases import arguments
-from random_bases.device import in_ipu_program
+from random_bases.device import in_whole_program
 from random_bases.sampling.seeds import Seed, as_seed
 
 
@@ -55,6 +55,9 @@ class Basis:
         c = self.trace_project(v, seed, draw, first)
         return c, self.trace_expand(c, seed, draw, first)
 
+    # Whether P^T P = I exactly, and whether P depends on the seed.
+    orthonormal = False
+    seeded = True
     # Whether single entries of P can be told without all others, by the two methods that follow.
     entrywise = False
 
@@ -161,7 +164,7 @@ def compiled(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*arguments):
-        return function(*arguments) if in_ipu_program() else program(*arguments)
+        return function(*arguments) if in_whole_program() else program(*arguments)
 
     call.program = program  # type: ignore[attr-defined]
     return call

@@ -3,16 +3,18 @@
 Gressmann et al. 2020 (normal, uniform, Bernoulli) and Li et al. 2018 (normal, dense projection).
 """
 
+import functools
+import logging
 from typing import Any, Callable, Dict, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
+from random_bases import device
 from random_bases.arguments import integer, plain
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import layout, stored, unknown_one
-from random_bases.device import generator_at_hand
 from random_bases.sampling import counter, derive_key, get_distribution, get_generator
 from random_bases.sampling.seeds import SAMPLES
 
@@ -74,7 +76,7 @@ class DenseBasis(Basis):
 
     def _tiling(self) -> "_Tiling":
         """How the device at hand takes the samples: the same ones, in other tiles."""
-        return _Tiling(self, layout(self.distribution, generator_at_hand(self.generator)))
+        return _Tiling(self, layout(self.distribution, _generator_at_hand(self.generator)))
 
     @property
     def entrywise(self) -> bool:  # type: ignore[override]
@@ -250,3 +252,20 @@ def _repeat(steps, body: Callable, *state):
         parallel_iterations=1,
     )
     return state
+
+
+def _generator_at_hand(generator: str) -> str:
+    """`generator`, but "counter" for "native" with a log line where that would give one direction only."""
+    if generator == "native" and not device.at_hand().seeds_native():
+        _tell(device.at_hand().name)
+        return "counter"
+    return generator
+
+
+@functools.lru_cache(maxsize=None)
+def _tell(name: str) -> None:
+    logging.getLogger("random_bases").warning(
+        'generator="native" is replaced by "counter": the %s Model ignores seeds, and every direction would '
+        "be the same.",
+        name,
+    )

@@ -52,6 +52,8 @@ class HadamardBasis(Basis):
       TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
+    orthonormal = True
+
     def __init__(self, size: int, dimensions: int):
         super().__init__(size, dimensions)
         if self.size > 2**30:

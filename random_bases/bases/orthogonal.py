@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
+from random_bases import device
 from random_bases.arguments import integer
 from random_bases.bases.basis import Basis
 from random_bases.bases.tiles import Pairs, stored, unknown_one
-from random_bases.device import on_ipu
 from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import SAMPLES
 
@@ -48,6 +48,7 @@ class OrthogonalBasis(Basis):
     def __init__(self, size: int, dimensions: int, block: int = _BLOCK):
         super().__init__(size, dimensions)
         self.block = integer("block", block, 1, _MOST_BLOCK)
+        self.orthonormal = self.dimensions <= self.block
         self._rows = min(self.block, self.dimensions)
         self._row_steps = -(-self.dimensions // self._rows)
         self._whole = _ELEMENTS_PER_DIRECTION * self._rows > self.size
@@ -111,10 +112,10 @@ class OrthogonalBasis(Basis):
 
     def _frames(self, data: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Callable:
         """The function of a block's number that gives its `_Frame`."""
-        if on_ipu():
+        if not device.at_hand().has_complex:
             raise NotImplementedError(
-                'basis="orthogonal" needs complex numbers, which the IPU does not have; allowed there: '
-                '"hadamard" (orthonormal, too), "fastfood" and the dense ones.'
+                f'basis="orthogonal" needs complex numbers, which the {device.at_hand().name} does not have; '
+                'allowed there: "hadamard" (orthonormal, too), "fastfood" and the dense ones.'
             )
         key = derive_key(seed, draw, SAMPLES)
         one = unknown_one(data)

@@ -11,7 +11,8 @@ from typing import Callable, Sequence, Tuple
 import tensorflow as tf
 from tensorflow import Tensor
 
-from random_bases.device import in_ipu_program, on_ipu
+from random_bases import device
+from random_bases.device import in_whole_program
 from random_bases.sampling import counter, get_generator
 from random_bases.sampling.distributions import Distribution
 
@@ -43,7 +44,7 @@ def stored(
       like: tensors of the shapes and dtypes that it returns.
       one: `unknown_one`.
     """
-    if in_ipu_program():
+    if in_whole_program():
         return tuple(function(tf.constant(0)))  # what an operation returns is in memory
     _, *tensors = tf.while_loop(
         lambda index, *_: index < one,
@@ -173,8 +174,8 @@ class Pairs:
 
 
 def layout(distribution: Distribution, generator: str):
-    """The way to hold samples of `distribution` from `generator`; the IPU has no complex numbers."""
-    if generator == "counter" and distribution.planes == (1, 1) and not on_ipu():
+    """The way to hold samples of `distribution` from `generator`; some devices have no complex numbers."""
+    if generator == "counter" and distribution.planes == (1, 1) and device.at_hand().has_complex:
         return Pairs(distribution)
     return Planes(distribution, generator)
 

@@ -40,6 +40,8 @@ class TrajectoryBasis(Basis):
       TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
 
+    seeded = False
+
     def __init__(self, size: int, dimensions: int, directions):
         super().__init__(size, dimensions)
         self.directions = tf.cast(float_tensor("directions", directions, (dimensions, size)), tf.float32)

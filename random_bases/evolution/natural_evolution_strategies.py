@@ -12,11 +12,10 @@ from typing import Any, Callable, Dict, Optional, Sequence, Union
 import numpy as np
 import tensorflow as tf
 
-from random_bases import arguments, keras_api, strategies
+from random_bases import arguments, device, keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.batches import stream
 from random_bases.compartments import Compartments
-from random_bases.device import is_of_ipus
 from random_bases.evolution import shaping
 from random_bases.evolution.offspring import InPlace, Population, Together
 from random_bases.evolution.perturbations import Perturbations
@@ -320,7 +319,7 @@ class NaturalEvolutionStrategies:
         strategy = keras_api.strategy_of(self.model)
         if self._objective is not None:
             self._function = self._update  # calls Python
-        elif is_of_ipus(strategy):
+        elif device.of(strategy).compiles_whole:
             update = tf.function(self._update, jit_compile=True, autograph=False)
             self._function = lambda iterator: strategy.run(update, (iterator,))
         else:

@@ -5,32 +5,43 @@ divided by its length, not orthogonalised: c = P^T g, and the step is P c, as wi
 Nothing regenerates them, so they are kept: d x D numbers.
 """
 
-from typing import List, Sequence
+from typing import List, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
-Tensor = tf.Tensor
+from random_bases.optimizers.directions import Redraws, StateSpec, Step, filled
+from random_bases.optimizers.magnitude import count_of, keep_largest
 
 NAME = "history"
 _BYTES = 4  # of a float32
 
 
 class GradientHistory:
-    """The step in the directions of past gradients, for one worker.
+    """The step in the directions of past gradients, for one replica; members as of `SeededDirections`.
 
     Args:
       shapes: the variables' shapes.
       dimensions: d, how many gradients are kept.
       memory_limit: the most bytes that they may take, 4 d D.
+      redraws: when the oldest is replaced.
+      keep: as in `SeededDirections`.
 
     Raises:
       ValueError: if they would take more.
     """
 
-    workers = 1
+    replica_count = 1
 
-    def __init__(self, shapes: Sequence[Sequence[int]], dimensions: int, memory_limit: int):
+    def __init__(
+        self,
+        shapes: Sequence[Sequence[int]],
+        dimensions: int,
+        memory_limit: int,
+        redraws: Redraws,
+        keep: float = 1.0,
+    ):
         self.shapes = [tuple(int(n) for n in shape) for shape in shapes]
         self._sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
         size, self.dimensions = sum(self._sizes), dimensions
@@ -40,26 +51,27 @@ class GradientHistory:
                 f"memory_limit={memory_limit} bytes is too little for the last {dimensions} gradients of "
                 f"{size} parameters, which take {needed}; allowed: at least as much, or fewer dimensions."
             )
-        self.state_shape = (dimensions, size)
+        self.state_specs = [StateSpec("gradients", (dimensions, size))]
+        self.shape = (1, dimensions)
+        self.redraws = redraws
+        self._kept = None if keep == 1 else count_of(keep, dimensions)
+        self.state: List[tf.Variable] = []
 
-    def project(self, tensors: Sequence[Tensor], directions: Tensor) -> Tensor:
-        """The coordinates, float32 [1, d], of tensors of the variables' shapes.
+    def step(
+        self, tensors: Sequence[Optional[Tensor]], updates: Tensor, replicas, recorded: bool = False
+    ) -> Step:
+        del replicas, recorded
+        directions, tensors = tf.convert_to_tensor(self.state[0]), filled(tensors, self.shapes)
+        gradient = tf.concat([tf.reshape(tf.cast(t, tf.float32), [-1]) for t in tensors], axis=0)
+        c = tf.linalg.matvec(directions, gradient)
+        kept = c if self._kept is None else keep_largest(c, self._kept)
+        parts = tf.split(tf.linalg.matvec(directions, kept, transpose_a=True), self._sizes)
 
-        Args:
-          directions: float32 [d, D], a direction a row; zeros where there is none yet.
-        """
-        return tf.linalg.matvec(directions, self._flat(tensors))[tf.newaxis]
+        def with_gradient():
+            direction = tf.math.divide_no_nan(gradient, tf.norm(gradient))
+            oldest = self.redraws.draw(updates) % self.dimensions
+            return tf.tensor_scatter_nd_update(directions, [[oldest]], [direction])
 
-    def expand(self, coordinates: Tensor, directions: Tensor) -> List[Tensor]:
-        """Tensors of the variables' shapes from coordinates, float32 [1, d]."""
-        parts = tf.split(tf.matmul(coordinates, directions)[0], self._sizes)
-        return [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes)]
-
-    def taken_in(self, directions: Tensor, tensors: Sequence[Tensor], draw: Tensor) -> Tensor:
-        """The directions with g / |g| in the place of the oldest."""
-        gradient = self._flat(tensors)
-        direction = tf.math.divide_no_nan(gradient, tf.norm(gradient))
-        return tf.tensor_scatter_nd_update(directions, [[draw % self.dimensions]], [direction])
-
-    def _flat(self, tensors: Sequence[Tensor]) -> Tensor:
-        return tf.concat([tf.reshape(tf.cast(tensor, tf.float32), [-1]) for tensor in tensors], axis=0)
+        self.state[0].assign(self.redraws.where_due(updates, with_gradient, directions))
+        update = [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes)]
+        return Step(kept[tf.newaxis], update, c[tf.newaxis], c)

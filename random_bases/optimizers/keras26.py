@@ -1,15 +1,17 @@
 """RandomBasesDescent for Keras 2.6, the Poplar SDK's: an OptimizerV2."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
-from random_bases.optimizers.exchange import count_workers, current_workers
-from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, positions, refuse, resolve_inner
+from random_bases.optimizers.collectives import count_replicas, current_replicas
+from random_bases.optimizers.rule import positions
 from random_bases.optimizers.wrapper import Wrapper
 
 # What LossScaleOptimizer inherits from to stand for the optimizer inside in checkpoints and saved
 # models. Private: found through the public class that uses it.
-_DelegatingTrackableMixin = next(
+_DelegatingTrackableMixin: Any = next(
     base
     for base in keras.mixed_precision.LossScaleOptimizer.__mro__
     if base.__name__ == "_DelegatingTrackableMixin"
@@ -18,41 +20,10 @@ _DelegatingTrackableMixin = next(
 
 @register_serializable
 class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Optimizer):
-    __doc__ = DOCUMENTATION
+    __doc__ = Wrapper.__doc__
 
     # Built like Keras's LossScaleOptimizer: no state of its own, so OptimizerV2.__init__ is not called.
-    def __init__(
-        self,
-        inner_optimizer,
-        dimensions,
-        basis="normal",
-        compartments="network",
-        allocation="even",
-        redraw_every=1,
-        seed=None,
-        replicas="shared",
-        exchange="coordinates",
-        keep_fraction=1.0,
-        redraw_fraction=1.0,
-        memory_limit=None,
-        name="random_bases_descent",
-        **kwargs,
-    ):
-        refuse(kwargs)
-        rule = RandomBasesRule(
-            dimensions,
-            basis,
-            compartments,
-            allocation,
-            redraw_every,
-            seed,
-            replicas,
-            exchange,
-            keep_fraction,
-            redraw_fraction,
-            memory_limit,
-        )
-        inner_optimizer = resolve_inner(inner_optimizer, keras)
+    def _wrap(self, inner_optimizer, rule, name):
         object.__setattr__(self, "inner_optimizer", inner_optimizer)
         _DelegatingTrackableMixin.__init__(self, inner_optimizer)
         # Past the tracking of attributes: a checkpoint must look as the inner optimizer's does.
@@ -123,57 +94,68 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
 
         With several replicas these leave it as P P^T g, so that only coordinates travel.
         """
-        workers = current_workers()
-        if workers.count == 1:
+        replicas = current_replicas()
+        if replicas.count == 1:
             return self.inner_optimizer._aggregate_gradients(grads_and_vars)
-        return self._sketch(grads_and_vars, workers)
+        return self._sketch(grads_and_vars, replicas)
 
     def _compute_gradients(self, loss, var_list, grad_loss=None, tape=None):
         grads_and_vars = self.inner_optimizer._compute_gradients(loss, var_list, grad_loss, tape)
-        workers = count_workers()
+        replicas = count_replicas()
         with tf.init_scope():  # which forgets the strategy
             # Here, as LossScaleOptimizer passes on only the variables that have a gradient.
-            self._build([variable for _, variable in grads_and_vars], workers)
+            self._build([variable for _, variable in grads_and_vars], replicas)
         return grads_and_vars
 
     def get_gradients(self, loss, params):
         return self.inner_optimizer.get_gradients(loss, params)
 
     def _create_all_weights(self, var_list):
-        self._build(var_list, count_workers())
+        self._build(var_list, count_replicas())
 
-    def _build(self, var_list, workers):
+    def _build(self, var_list, replica_count):
         if not var_list:
             return
         if self._indices is None:
             names = [v.name.split(":")[0] for v in var_list]
-            self.rule.build([v.shape for v in var_list], names, workers)
+            self.rule.build([v.shape for v in var_list], names, replica_count)
             indices = {_key(v): i for i, v in enumerate(var_list)}
             object.__setattr__(self, "_indices", indices)
         self.inner_optimizer._create_all_weights(var_list)
-        if self.rule.state is None and self.rule.state_spec is not None:
-            spec = self.rule.state_spec
-            spec["dtype"] = tf.dtypes.as_dtype(spec["dtype"])
-            self.rule.state = self.inner_optimizer.add_weight(trainable=False, **spec)
-            # add_weight leaves it to its caller to have it saved in .h5 files.
-            self.inner_optimizer._weights.append(self.rule.state)
+        self.rule.make_state(self._make_state)
 
-    def _sketch(self, grads_and_vars, workers):
+    def _make_state(self, spec):
+        per_replica = {
+            "synchronization": tf.VariableSynchronization.ON_READ,
+            "aggregation": tf.VariableAggregation.MEAN,
+        }
+        variable = self.inner_optimizer.add_weight(
+            spec.name,
+            spec.shape,
+            dtype=tf.dtypes.as_dtype(spec.dtype),
+            trainable=False,
+            **(per_replica if spec.per_replica else {}),
+        )
+        # add_weight leaves it to its caller to have it saved in .h5 files.
+        self.inner_optimizer._weights.append(variable)
+        return variable
+
+    def _sketch(self, grads_and_vars, replicas):
         if not grads_and_vars:
             return []
-        numbers = positions([variable for _, variable in grads_and_vars], self._indices, _key)
+        indices = positions([variable for _, variable in grads_and_vars], self._indices, _key)
         every = [None] * len(self._indices)
-        for number, (grad, _) in zip(numbers, grads_and_vars):
-            every[number] = grad
-        sketched = self.rule(every, self.iterations, workers)
-        return [(sketched[number], variable) for number, (_, variable) in zip(numbers, grads_and_vars)]
+        for index, (grad, _) in zip(indices, grads_and_vars):
+            every[index] = grad
+        sketched = self.rule(every, self.iterations, replicas)
+        return [(sketched[index], variable) for index, (_, variable) in zip(indices, grads_and_vars)]
 
     def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
         grads_and_vars = list(grads_and_vars)
-        workers = current_workers()
+        replicas = current_replicas()
         with tf.init_scope():
             # Before None gradients are dropped: the subspace has every variable.
-            self._build([variable for _, variable in grads_and_vars], workers.count)
+            self._build([variable for _, variable in grads_and_vars], replicas.count)
         missing = [(g, v) for g, v in grads_and_vars if g is None]
         if experimental_aggregate_gradients:
             grads_and_vars = [(g, v) for g, v in grads_and_vars if g is not None]
@@ -181,8 +163,8 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
             grads_and_vars = self._aggregate_gradients(grads_and_vars)
             # The inner optimizer drops them with a warning or, if all are None, an error.
             grads_and_vars = [*grads_and_vars, *missing]
-        if workers.count == 1:
-            grads_and_vars = self._sketch(grads_and_vars, workers)
+        if replicas.count == 1:
+            grads_and_vars = self._sketch(grads_and_vars, replicas)
         return self.inner_optimizer.apply_gradients(
             grads_and_vars, name=name, experimental_aggregate_gradients=False
         )

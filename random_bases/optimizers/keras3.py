@@ -3,14 +3,8 @@
 import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
-from random_bases.optimizers.exchange import current_workers
-from random_bases.optimizers.rule import (
-    DOCUMENTATION,
-    RandomBasesRule,
-    densify,
-    refuse,
-    resolve_inner,
-)
+from random_bases.optimizers.collectives import current_replicas
+from random_bases.optimizers.rule import densify
 from random_bases.optimizers.wrapper import Wrapper
 
 _MOVED = ("gradient_accumulation_steps", "loss_scale_factor")
@@ -18,40 +12,9 @@ _MOVED = ("gradient_accumulation_steps", "loss_scale_factor")
 
 @register_serializable
 class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
-    __doc__ = DOCUMENTATION
+    __doc__ = Wrapper.__doc__
 
-    def __init__(
-        self,
-        inner_optimizer,
-        dimensions,
-        basis="normal",
-        compartments="network",
-        allocation="even",
-        redraw_every=1,
-        seed=None,
-        replicas="shared",
-        exchange="coordinates",
-        keep_fraction=1.0,
-        redraw_fraction=1.0,
-        memory_limit=None,
-        name="random_bases_descent",
-        **kwargs,
-    ):
-        refuse(kwargs)
-        rule = RandomBasesRule(
-            dimensions,
-            basis,
-            compartments,
-            allocation,
-            redraw_every,
-            seed,
-            replicas,
-            exchange,
-            keep_fraction,
-            redraw_fraction,
-            memory_limit,
-        )
-        inner_optimizer = resolve_inner(inner_optimizer, keras)
+    def _wrap(self, inner_optimizer, rule, name):
         if type(inner_optimizer).apply is not keras.optimizers.Optimizer.apply:
             raise TypeError(
                 f"inner_optimizer={inner_optimizer!r} overrides `apply`, which would not be called; allowed: "
@@ -59,7 +22,8 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
             )
         # Two arguments move from the inner optimizer to this one: accumulation must come before the
         # projection, and LossScaleOptimizer switches off the loss scaling of what it wraps.
-        super().__init__(
+        keras.optimizers.Optimizer.__init__(
+            self,
             learning_rate=0.0,
             name=name,
             **{argument: getattr(inner_optimizer, argument) for argument in _MOVED},
@@ -89,10 +53,24 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
             [getattr(v, "path", v.name) for v in variables],
             tf.distribute.get_strategy().num_replicas_in_sync,
         )
-        if self.rule.state_spec is not None:
-            self.rule.state = self.add_variable(initializer="zeros", **self.rule.state_spec)
+        self.rule.make_state(self._make_state)
         self.inner_optimizer.build(variables)
         super().build(variables)
+
+    def _make_state(self, spec):
+        synchronization = "on_read" if spec.per_replica else "auto"
+        with keras.name_scope(self.name):  # as `add_variable`, which does not know this argument
+            variable = keras.Variable(
+                "zeros",
+                shape=spec.shape,
+                dtype=spec.dtype,
+                trainable=False,
+                aggregation="mean" if spec.per_replica else "none",
+                synchronization=synchronization,
+                name=spec.name,
+            )
+        self._track_variable(variable)
+        return variable
 
     def apply(self, grads, trainable_variables=None):
         # Accumulation adds gradients up, which `IndexedSlices` do not support.
@@ -108,7 +86,7 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         every = [None] * len(self._trainable_variables)
         for grad, variable in zip(grads, trainable_variables):
             every[self._get_variable_index(variable)] = grad
-        sketched = self.rule(every, self.inner_optimizer.iterations, current_workers())
+        sketched = self.rule(every, self.inner_optimizer.iterations, current_replicas())
         pairs = [(g, v) for g, v in zip(sketched, self._trainable_variables) if g is not None]
         # Not `apply`, which would apply the variables' constraints; that of this optimizer does.
         self.inner_optimizer._backend_apply_gradients([g for g, _ in pairs], [v for _, v in pairs])

@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
-from random_bases.optimizers.exchange import current_workers
-from random_bases.optimizers.rule import DOCUMENTATION, RandomBasesRule, positions, refuse, resolve_inner
+from random_bases.optimizers.collectives import current_replicas
+from random_bases.optimizers.rule import positions
 from random_bases.optimizers.wrapper import Wrapper
 
 
@@ -12,43 +12,12 @@ from random_bases.optimizers.wrapper import Wrapper
 class RandomBasesDescent(
     Wrapper, tf.__internal__.tracking.DelegatingTrackableMixin, keras.optimizers.Optimizer
 ):
-    __doc__ = DOCUMENTATION
+    __doc__ = Wrapper.__doc__
 
     # Built like tf-keras's LossScaleOptimizerV3: an optimizer without state of its own, which stands
     # for the inner one in checkpoints, and so never calls Optimizer.__init__.
     @tf.__internal__.tracking.no_automatic_dependency_tracking
-    def __init__(
-        self,
-        inner_optimizer,
-        dimensions,
-        basis="normal",
-        compartments="network",
-        allocation="even",
-        redraw_every=1,
-        seed=None,
-        replicas="shared",
-        exchange="coordinates",
-        keep_fraction=1.0,
-        redraw_fraction=1.0,
-        memory_limit=None,
-        name="random_bases_descent",
-        **kwargs,
-    ):
-        refuse(kwargs)
-        rule = RandomBasesRule(
-            dimensions,
-            basis,
-            compartments,
-            allocation,
-            redraw_every,
-            seed,
-            replicas,
-            exchange,
-            keep_fraction,
-            redraw_fraction,
-            memory_limit,
-        )
-        inner_optimizer = resolve_inner(inner_optimizer, keras)
+    def _wrap(self, inner_optimizer, rule, name):
         tf.__internal__.tracking.DelegatingTrackableMixin.__init__(self, inner_optimizer)
         self.inner_optimizer = inner_optimizer
         self.rule = rule
@@ -88,14 +57,27 @@ class RandomBasesDescent(
     def build(self, var_list):
         self._build(var_list, tf.distribute.get_strategy().num_replicas_in_sync)
 
-    def _build(self, var_list, workers):
-        if self.rule.workers is None:
+    def _build(self, var_list, replica_count):
+        if self.rule.directions is None:
             names = [v.name.split(":")[0] for v in var_list]
-            self.rule.build([v.shape for v in var_list], names, workers)
+            self.rule.build([v.shape for v in var_list], names, replica_count)
             self._indices = {self._var_key(v): i for i, v in enumerate(var_list)}
         self.inner_optimizer.build(var_list)
-        if self.rule.state is None and self.rule.state_spec is not None:
-            self.rule.state = self.inner_optimizer.add_variable(**self.rule.state_spec)
+        self.rule.make_state(self._make_state)
+
+    def _make_state(self, spec):
+        per_replica = {
+            "synchronization": tf.VariableSynchronization.ON_READ,
+            "aggregation": tf.VariableAggregation.MEAN,
+        }
+        variable = tf.Variable(
+            tf.zeros(spec.shape, spec.dtype),
+            name=spec.name,
+            trainable=False,
+            **(per_replica if spec.per_replica else {}),
+        )
+        self.inner_optimizer._variables.append(variable)  # as its `add_variable` does
+        return variable
 
     def compute_gradients(self, loss, var_list, tape=None):
         return self.inner_optimizer.compute_gradients(loss, var_list, tape)
@@ -106,31 +88,31 @@ class RandomBasesDescent(
         With several replicas these leave it as P P^T g, so that only coordinates travel, and
         `skip_gradients_aggregation=True` says that they did.
         """
-        workers = current_workers()
-        if workers.count == 1:
+        replicas = current_replicas()
+        if replicas.count == 1:
             return self.inner_optimizer.aggregate_gradients(grads_and_vars)
-        return self._sketch(grads_and_vars, workers)
+        return self._sketch(grads_and_vars, replicas)
 
-    def _sketch(self, grads_and_vars, workers):
+    def _sketch(self, grads_and_vars, replicas):
         grads_and_vars = list(grads_and_vars)
         if not grads_and_vars:
             return []
         with tf.init_scope():  # which forgets the strategy
-            self._build([variable for _, variable in grads_and_vars], workers.count)
-        numbers = positions([variable for _, variable in grads_and_vars], self._indices, self._var_key)
+            self._build([variable for _, variable in grads_and_vars], replicas.count)
+        indices = positions([variable for _, variable in grads_and_vars], self._indices, self._var_key)
         every = [None] * len(self._indices)
-        for number, (grad, _) in zip(numbers, grads_and_vars):
-            every[number] = grad
-        sketched = self.rule(every, self.iterations, workers)
-        return [(sketched[number], variable) for number, (_, variable) in zip(numbers, grads_and_vars)]
+        for index, (grad, _) in zip(indices, grads_and_vars):
+            every[index] = grad
+        sketched = self.rule(every, self.iterations, replicas)
+        return [(sketched[index], variable) for index, (_, variable) in zip(indices, grads_and_vars)]
 
     def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
-        workers = current_workers()
+        replicas = current_replicas()
         aggregate = kwargs.pop("experimental_aggregate_gradients", True) and not skip_gradients_aggregation
-        if workers.count == 1:
+        if replicas.count == 1:
             if aggregate:
                 grads_and_vars = self.aggregate_gradients(grads_and_vars)
-            grads_and_vars = self._sketch(grads_and_vars, workers)
+            grads_and_vars = self._sketch(grads_and_vars, replicas)
         elif aggregate:
             grads_and_vars = self.aggregate_gradients(grads_and_vars)
         return self.inner_optimizer.apply_gradients(

@@ -9,8 +9,7 @@ from typing import Any, BinaryIO, Dict, Optional
 import numpy as np
 import tensorflow as tf
 
-from random_bases import files, keras_api, strategies
-from random_bases.device import refuse_ipus
+from random_bases import device, files, keras_api, strategies
 from random_bases.keras_api import keras
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.replay.format import (
@@ -71,7 +70,7 @@ class ReplayLog(keras.callbacks.Callback):
         if keras_api.step_is_compiled(model):
             raise ValueError("ReplayLog needs compile(..., jit_compile=False): see its docstring.")
         strategy = keras_api.strategy_of(model)
-        refuse_ipus(strategy, "ReplayLog, which has the training step write to variables of its own,")
+        device.of(strategy).refuse("ReplayLog, which has the training step write to variables of its own,")
         optimizer.rule.record(self._keep)
         self._capacity = keras_api.steps_per_execution_of(model)
         self._scheduled = isinstance(_inner_config(optimizer)["learning_rate"], dict)
@@ -97,7 +96,7 @@ class ReplayLog(keras.callbacks.Callback):
     def _begin(self) -> None:
         """When model and optimizer are built, and no step of this `fit` is made."""
         _refuse_exclusions(self.model)
-        shape = self.model.optimizer.rule.workers.shape
+        shape = self.model.optimizer.rule.directions.shape
         # The last steps' learning rates and coordinates, each replica its own: nothing travels.
         self._last = tf.Variable(
             tf.zeros([self._capacity, 1 + shape[0] * shape[1]]),
@@ -162,8 +161,8 @@ class ReplayLog(keras.callbacks.Callback):
             "keras": keras_api.GENERATION,
             "optimizer": self.model.optimizer.get_config(),
             "rule": rule.get_config(),
-            "workers": rule.workers.workers,
-            "shape": list(rule.workers.shape),
+            "workers": rule.directions.replica_count,
+            "shape": list(rule.directions.shape),
             "variables": keras_api.describe(self.model.trainable_variables),
             "untouched": rule.untouched,
             "theta0_sha256": self._theta0,

@@ -70,7 +70,7 @@ def _rebuild(header: Dict[str, Any], variables: Sequence, records: Sequence[Reco
 
     @tf.function
     def advance(coordinates, updates):
-        parts = rule.workers.expand(coordinates, rule.seed, rule.draw(updates))
+        parts = rule.directions.expand(coordinates, updates)
         pairs = [(tf.cast(parts[i], variables[i].dtype), variables[i]) for i in moved]
         inner.apply_gradients(pairs)
 

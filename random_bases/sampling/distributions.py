@@ -34,6 +34,7 @@ class Distribution(NamedTuple):
       from_words: two int32 tensors [rows, blocks] -> one float32 tensor [rows, p, blocks] for each p
         of `planes`.
       from_native: (shape, seed int32 [2]) -> float32 samples by `tf.random.stateless_*`.
+      kurtosis: the fourth central moment over the squared variance.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Distribution(NamedTuple):
     planes: Tuple[int, ...]
     from_words: Callable[[tf.Tensor, tf.Tensor], Planes]
     from_native: Callable[[Tuple[int, ...], tf.Tensor], tf.Tensor]
+    kurtosis: float
 
     @property
     def block(self) -> int:
@@ -175,7 +177,7 @@ def bernoulli(p: float = 0.5) -> Distribution:
     def from_native(shape, seed):
         return tf.where(tf.random.stateless_uniform(shape, seed) < p, high, low)
 
-    return Distribution("bernoulli", 0.0, 1.0, (1, 1), from_words, from_native)
+    return Distribution("bernoulli", 0.0, 1.0, (1, 1), from_words, from_native, 1 / (p * (1 - p)) - 3)
 
 
 def sparse(density: float = 1 / 3) -> Distribution:
@@ -206,13 +208,13 @@ def sparse(density: float = 1 / 3) -> Distribution:
         uniform = tf.random.stateless_uniform(shape, seed)
         return tf.where(uniform < density, tf.where(uniform < density / 2, size, -size), 0.0)
 
-    return Distribution("sparse", 0.0, 1.0, (1, 1), from_words, from_native)
+    return Distribution("sparse", 0.0, 1.0, (1, 1), from_words, from_native, 1 / density)
 
 
 DISTRIBUTIONS: Dict[str, Distribution] = {
     distribution.name: distribution
     for distribution in (
-        Distribution("normal", 0.0, 1.0, (1, 1), _normal_from_words, tf.random.stateless_normal),
+        Distribution("normal", 0.0, 1.0, (1, 1), _normal_from_words, tf.random.stateless_normal, 3.0),
         Distribution(
             "uniform",
             0.0,
@@ -220,12 +222,15 @@ DISTRIBUTIONS: Dict[str, Distribution] = {
             (1, 1),
             _uniform_from_words(math.sqrt(3.0)),
             _uniform_native(math.sqrt(3.0)),
+            1.8,
         ),
-        Distribution("rademacher", 0.0, 1.0, (32, 32), _rademacher_from_words, _rademacher_native),
+        Distribution("rademacher", 0.0, 1.0, (32, 32), _rademacher_from_words, _rademacher_native, 1.0),
         bernoulli(),
         sparse(),
         # Uniform on [-1, 1], as the 2020 code has it.
-        Distribution("uniform-2020", 0.0, 1.0 / 3.0, (1, 1), _uniform_from_words(1.0), _uniform_native(1.0)),
+        Distribution(
+            "uniform-2020", 0.0, 1.0 / 3.0, (1, 1), _uniform_from_words(1.0), _uniform_native(1.0), 1.8
+        ),
         # -1.5 or 0.5, as the 2020 code's "Bernoulli-0.5" has it.
         Distribution(
             "bernoulli-2020",
@@ -234,6 +239,7 @@ DISTRIBUTIONS: Dict[str, Distribution] = {
             (32, 32),
             _shifted_rademacher,
             lambda shape, seed: _rademacher_native(shape, seed) - 0.5,
+            1.0,
         ),
     )
 }

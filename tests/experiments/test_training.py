@@ -235,6 +235,11 @@ def test_the_script_refuses_bad_configurations(tmp_path):
         ({"seed": -1}, "config.seed=-1"),
         ({"learning_rate": 0.0}, "config.learning_rate=0.0"),
         ({"learning_rate": float("nan")}, "config.learning_rate=nan"),
+        ({"error_feedback": 1.5}, "config.error_feedback=1.5 must be from 0 to 1"),
+        (
+            {"error_feedback": 1.0, "method": "sgd"},
+            "config.error_feedback=1.0 has no effect with config.method='sgd'",
+        ),
         ({"crop_padding": -1}, "config.crop_padding=-1 must be at least 0"),
         ({"brightness": float("inf")}, "config.brightness=inf must be at least 0"),
         (
@@ -252,6 +257,12 @@ def test_bad_values_are_named(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         training.run(small_config(**changes), tmp_path)
     assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_error_feedback_reaches_the_optimizer():
+    assert training.build_optimizer(small_config(method="rbd")).rule.error_feedback is False
+    config = small_config(method="rbd", basis="hadamard", error_feedback=0.5)
+    assert training.build_optimizer(config).rule.error_feedback == 0.5
 
 
 def test_unknown_missing_and_mistyped_keys_are_named():

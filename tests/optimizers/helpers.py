@@ -97,7 +97,7 @@ def number(variable):
 def matrix(rule, draw, first=0):
     """P of `rule` as a float64 array [D, d]; independent of the package for dense directions.
 
-    With several workers: of the one whose first direction has the number `first`.
+    With several replicas: of the one whose first direction has the index `first`.
     """
     subspace = rule.subspace
     if rule.basis not in PER_BLOCK:

@@ -41,22 +41,22 @@ def expected(model, optimizer, k, xs, ys):
     rule = optimizer.rule
     theta = flat(values(model.trainable_variables))
     d = rule.dimensions
+    memories = [np.zeros(theta.size)] * k
     for t, (x, y) in enumerate(zip(xs, ys)):
         gradients = [
             worker_gradient(model, *part) if len(part[0]) else np.zeros(theta.size)
             for part in zip(parts(x, k), parts(y, k))
         ]
-        if rule.replicas == "shared":
+        if rule.error_feedback:
+            update, memories = with_memory(rule, t, k, memories, gradients)
+        elif rule.replicas == "shared":
             p = matrix(rule, t)
             update = p @ (p.T @ np.mean(gradients, axis=0))
         elif rule.replicas == "independent":
             ps = [matrix(rule, t, first=worker * d) for worker in range(k)]
             update = np.mean([p @ (p.T @ g) for p, g in zip(ps, gradients)], axis=0)
         else:
-            # Uneven shares: the first d mod K workers have one direction more.
-            shares = [d // k + (worker < d % k) for worker in range(k)]
-            firsts = np.cumsum([0, *shares[:-1]])
-            ps = [matrix(rule, t, first=first)[:, :share] for first, share in zip(firsts, shares)]
+            ps = split(rule, t, k)
             assert sum(p.shape[1] for p in ps) == d
             update = sum(p @ (p.T @ g) for p, g in zip(ps, gradients))
         theta = theta - 0.5 * update
@@ -66,6 +66,33 @@ def expected(model, optimizer, k, xs, ys):
             variable.assign(theta[at : at + size].reshape(variable.shape))
             at += size
     return theta
+
+
+def split(rule, t, k):
+    """The directions of each replica; uneven shares: the first d mod K replicas have one more."""
+    shares = [rule.dimensions // k + (replica < rule.dimensions % k) for replica in range(k)]
+    firsts = np.cumsum([0, *shares[:-1]])
+    return [matrix(rule, t, first=first)[:, :share] for first, share in zip(firsts, shares)]
+
+
+def with_memory(rule, t, k, memories, gradients):
+    """Error feedback: each replica takes what its own coordinates have moved from a memory of its own."""
+    t = t if rule.redraw_every else 0
+    if rule.replicas == "shared":
+        ps = [matrix(rule, t)] * k
+    elif rule.replicas == "independent":
+        ps = [matrix(rule, t, first=replica * rule.dimensions) for replica in range(k)]
+    else:
+        ps = split(rule, t, k)
+    leak = float(rule.error_feedback)
+    held = [leak * memory + gradient for memory, gradient in zip(memories, gradients)]
+    own = [p.T @ e for p, e in zip(ps, held)]
+    if rule.keep_fraction < 1:
+        left = rule.dimensions - round(rule.keep_fraction * rule.dimensions)
+        for c in own:
+            c[np.argsort(np.abs(c))[:left]] = 0
+    moved = [p @ c for p, c in zip(ps, own)]
+    return np.mean(moved, axis=0), [e - m for e, m in zip(held, moved)]
 
 
 def collectives(function):

@@ -29,10 +29,20 @@ CASES = {
     "independent layers": {"replicas": "independent", "compartments": "layer", "logged": True},
     "uneven last batch": {"replicas": "split", "examples": 21},
     "loss scale": {"replicas": "independent", "mixed": True},
+    "remembers": {"basis": "hadamard", "error_feedback": True, "logged": True},
+    "remembers, independent": {"basis": "hadamard", "error_feedback": 0.5, "replicas": "independent"},
+    "remembers, split": {"basis": "hadamard", "error_feedback": True, "replicas": "split"},
+    "remembers the smallest": {
+        "basis": "hadamard",
+        "dimensions": 64,
+        "redraw_every": None,
+        "keep_fraction": 0.125,
+        "error_feedback": True,
+    },
     "too few": {"replicas": "split", "compartments": 3, "dimensions": 5, "examples": 8},
 }
 # Each is compiled anew; these differ from others in little.
-SLOW_CASES = ("independent", "split", "uneven last batch")
+SLOW_CASES = ("independent", "split", "uneven last batch", "remembers, independent", "remembers, split")
 
 
 @pytest.fixture(
@@ -74,6 +84,7 @@ def test_replicas_equal_their_formula(run):
 def test_one_process_replays_the_log_of_several(run):
     _, results = run
     assert results["independent layers"]["replayed"] is True
+    assert results["remembers"]["replayed"] is True
 
 
 def test_only_coordinates_travel(run):
@@ -81,7 +92,9 @@ def test_only_coordinates_travel(run):
     for name in set(results) - {"too few"}:
         arguments = {"dimensions": 10, "replicas": "shared", **CASES[name]}
         d = arguments["dimensions"]
-        if name == "updates":
+        if name == "remembers the smallest":
+            shapes, sent = [[1, 8 + 8]], (4 + 4) * 8 * (k - 1)  # values and indices
+        elif name == "updates":
             shapes, sent = [[5, 6], [6], [6, 4], [4]], 4 * D * 2 * (k - 1) // k
         elif arguments["replicas"] == "shared":
             shapes, sent = [[d]], 4 * d * 2 * (k - 1) // k
@@ -98,7 +111,7 @@ def test_directions_that_cannot_be_shared_out_are_refused(run):
     assert each < 3 or k == 2
     if k == 4:
         assert (
-            f"are {each} for each of {k} workers: dimensions={each} is fewer" in results["too few"]["raised"]
+            f"are {each} for each of {k} replicas: dimensions={each} is fewer" in results["too few"]["raised"]
         )
     else:
         assert results["too few"]["error"] < 1e-6
@@ -128,8 +141,8 @@ def test_one_replica_equals_no_strategy_bit_for_bit():
 
 @pytest.mark.parametrize("replicas", ["independent", "split"])
 @pytest.mark.parametrize("compartments", ["network", [10, 54]], ids=str)
-def test_no_two_workers_share_a_direction(replicas, compartments):
-    """K workers as K calls of the rule's step: their directions are d (or K d) different unit vectors."""
+def test_no_two_replicas_share_a_direction(replicas, compartments):
+    """Their directions are d (or K d) different unit vectors."""
     d, k = 11, 4
     with eagerly():
         exchange = Exchange(
@@ -142,27 +155,11 @@ def test_no_two_workers_share_a_direction(replicas, compartments):
     assert len(directions) == rows * columns
 
 
-class _Fake:
-    """Worker `index` of several, which gathers what others are said to have sent."""
-
-    def __init__(self, index, count):
-        self.index, self.count, self.sent = tf.constant(index), count, 0
-        self.given = None
-
-    def gather(self, c):
-        self.given = c
-        return tf.tile(c[tf.newaxis], [self.count, 1])
-
-
 def test_a_share_beyond_d_stays_empty():
     exchange = Exchange("split", "coordinates", 5, 3, lambda n: Subspace([[D]], n, "rademacher"))
     v = gradients([tf.zeros([D])])
-    lengths = []
-    for index in range(3):
-        worker = _Fake(index, 3)
-        exchange.project(v, 0, tf.constant(0), worker)
-        lengths.append(int(np.count_nonzero(worker.given)))
-    assert lengths == [2, 2, 1]
+    own = [exchange.project(v, 0, tf.constant(0), tf.constant(index)) for index in range(3)]
+    assert [int(np.count_nonzero(c)) for c in own] == [2, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -170,8 +167,11 @@ def test_a_share_beyond_d_stays_empty():
     [
         ({"replicas": "mirrored"}, "replicas='mirrored' is unknown; allowed: "),
         ({"exchange": "gradients"}, "exchange='gradients' is unknown; allowed: "),
-        ({"exchange": "updates"}, "needs replicas=\"split\", not 'shared'"),
-        ({"replicas": "independent", "exchange": "updates"}, "needs replicas=\"split\", not 'independent'"),
+        ({"exchange": "updates"}, "allows replicas='split' only, not 'shared'"),
+        (
+            {"replicas": "independent", "exchange": "updates"},
+            "replicas='split' only, not 'independent'",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -179,8 +179,8 @@ def test_bad_arguments_are_named(arguments, message):
         rb.RandomBasesDescent("sgd", dimensions=5, **arguments)
 
 
-def test_fewer_directions_than_workers_are_refused():
-    with pytest.raises(ValueError, match='dimensions=3 with replicas="split" is fewer than the 4 workers'):
+def test_fewer_directions_than_replicas_are_refused():
+    with pytest.raises(ValueError, match='dimensions=3 with replicas="split" is fewer than the 4 replicas'):
         Exchange("split", "coordinates", 3, 4, lambda n: Subspace([[D]], n))
 
 

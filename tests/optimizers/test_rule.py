@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 
 from random_bases import bases
-from random_bases.optimizers.rule import RandomBasesRule, refuse
+from random_bases.optimizers import RandomBasesDescent
+from random_bases.optimizers.directions import Redraws
+from random_bases.optimizers.rule import RandomBasesRule
 from random_bases.sampling.seeds import as_seed
 from tests.dense_reference import eagerly
 from tests.optimizers.helpers import flat, matrix
@@ -42,10 +44,10 @@ def test_gives_p_p_transposed_g(seed):
 
 
 def test_draws_count_updates():
-    assert [int(make(redraw_every=1).draw(t)) for t in range(7)] == [0, 1, 2, 3, 4, 5, 6]
-    assert [int(make(redraw_every=3).draw(t)) for t in range(7)] == [0, 0, 0, 1, 1, 1, 2]
-    assert [int(make(redraw_every=None).draw(t)) for t in range(7)] == [0] * 7
-    assert make().draw(tf.constant(2, tf.int64)).dtype == tf.int32
+    assert [int(Redraws(1).draw(t)) for t in range(7)] == [0, 1, 2, 3, 4, 5, 6]
+    assert [int(Redraws(3).draw(t)) for t in range(7)] == [0, 0, 0, 1, 1, 1, 2]
+    assert [int(Redraws(None).draw(t)) for t in range(7)] == [0] * 7
+    assert Redraws(1).draw(tf.constant(2, tf.int64)).dtype == tf.int32
 
 
 @pytest.mark.parametrize("redraw_every", [1, 3, None])
@@ -141,10 +143,10 @@ def test_a_new_draw_does_not_trace_again():
     [
         ({"dimensions": 0}, ValueError, "dimensions=0 "),
         ({"dimensions": -1}, ValueError, "dimensions=-1 "),
-        ({"dimensions": 2.5}, ValueError, "dimensions=2.5 "),
-        ({"dimensions": True}, ValueError, "dimensions=True "),
-        ({"dimensions": "9"}, ValueError, "dimensions='9' "),
-        ({"dimensions": None}, ValueError, "dimensions=None "),
+        ({"dimensions": 2.5}, TypeError, "dimensions=2.5 "),
+        ({"dimensions": True}, TypeError, "dimensions=True "),
+        ({"dimensions": "9"}, TypeError, "dimensions='9' "),
+        ({"dimensions": None}, TypeError, "dimensions=None "),
         ({"basis": "gaussian"}, ValueError, "basis='gaussian' .*hadamard"),
         ({"basis": "gaussian"}, ValueError, "'history'"),
         ({"basis": None}, TypeError, "basis=None "),
@@ -155,9 +157,9 @@ def test_a_new_draw_does_not_trace_again():
         ({"redraw_every": 0}, ValueError, "redraw_every=0 "),
         ({"redraw_every": -1}, ValueError, "redraw_every=-1 "),
         ({"redraw_every": 2**31}, ValueError, f"redraw_every={2**31} "),
-        ({"redraw_every": 1.5}, ValueError, "redraw_every=1.5 "),
-        ({"redraw_every": True}, ValueError, "redraw_every=True "),
-        ({"redraw_every": "never"}, ValueError, "redraw_every='never' .*None"),
+        ({"redraw_every": 1.5}, TypeError, "redraw_every=1.5 "),
+        ({"redraw_every": True}, TypeError, "redraw_every=True "),
+        ({"redraw_every": "never"}, TypeError, "redraw_every='never' "),
         ({"seed": 1.5}, TypeError, "seed=1.5 "),
         ({"seed": "a"}, TypeError, "seed='a' "),
         ({"seed": True}, TypeError, "seed=True "),
@@ -228,6 +230,7 @@ def test_a_configuration_names_every_argument():
         "exchange": "coordinates",
         "keep_fraction": 1.0,
         "redraw_fraction": 1.0,
+        "error_feedback": False,
         "memory_limit": None,
     }
 
@@ -263,10 +266,9 @@ def test_seed_none_draws_one_from_python_and_records_it():
 )
 def test_arguments_of_the_inner_optimizer_are_refused_with_advice(name):
     with pytest.raises(TypeError, match=f"{name!r}: give it to the inner optimizer"):
-        refuse({name: 1.0})
+        RandomBasesDescent("sgd", 5, **{name: 1.0})
 
 
 def test_unknown_arguments_are_refused_without_it():
-    refuse({})
     with pytest.raises(TypeError, match="no argument 'dimension'.$"):
-        refuse({"dimension": 3})
+        RandomBasesDescent("sgd", 5, dimension=3)
