@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional, Union
 
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
-from random_bases.keras_api import keras
+from random_bases.keras_api import GENERATION, keras
 from random_bases.optimizers.rule import RandomBasesRule
 
 _INNER_ARGUMENTS = (
@@ -179,8 +179,7 @@ class Wrapper:
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        inner = keras.optimizers.deserialize(config.pop("inner_optimizer"), custom_objects)
-        return cls(inner, **config)
+        return cls(_deserialized(config.pop("inner_optimizer"), custom_objects), **config)
 
 
 def _refuse(arguments: Dict[str, Any]) -> None:
@@ -194,9 +193,22 @@ def _refuse(arguments: Dict[str, Any]) -> None:
         raise TypeError(f"RandomBasesDescent has no argument {name!r}.")
 
 
+def _deserialized(config: Dict[str, Any], custom_objects: Optional[Dict[str, Any]] = None) -> Any:
+    """The optimizer that a configuration describes, found wherever loading a model would find it."""
+    if GENERATION == "keras3" and "module" in config:
+        return keras.saving.deserialize_keras_object(config, custom_objects)
+    # What `optimizers.deserialize` knows is a list, which lacks some of Keras's own.
+    own = getattr(keras.optimizers, config["class_name"], None)
+    if config.get("module") == "keras.optimizers" and own is not None:
+        custom_objects = {config["class_name"]: own, **(custom_objects or {})}
+    return keras.optimizers.deserialize(config, custom_objects)
+
+
 def _resolved(inner_optimizer: Any) -> Any:
     """The inner optimizer as an instance; refuses what must not be inside."""
-    if isinstance(inner_optimizer, (str, dict)):
+    if isinstance(inner_optimizer, dict):
+        inner_optimizer = _deserialized(inner_optimizer)
+    elif isinstance(inner_optimizer, str):
         inner_optimizer = keras.optimizers.get(inner_optimizer)
     if isinstance(inner_optimizer, keras.mixed_precision.LossScaleOptimizer):
         raise ValueError(

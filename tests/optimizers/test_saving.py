@@ -297,3 +297,17 @@ def test_custom_inner_optimizers_are_found_by_custom_objects():
 def test_a_different_seed_in_the_configuration_makes_other_steps():
     config = redrawn().get_config()
     assert_differ(stepped(RBD.from_config({**config, "seed": 4})), stepped(RBD.from_config(config)))
+
+
+@pytest.mark.parametrize("name", ["Adafactor", "Lamb", "Lion"])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_optimizer_of_keras_is_found_again(tmp_path, name, suffix):
+    if not hasattr(keras.optimizers, name):
+        pytest.skip(f"Keras {keras.__version__} has no {name}")
+    model = dense_model()
+    compile_(model, redrawn(getattr(keras.optimizers, name)(0.125)))
+    path = str(tmp_path / f"model{suffix}")
+    model.save(path)
+    inner = keras.models.load_model(path).optimizer.inner_optimizer
+    assert type(inner) is getattr(keras.optimizers, name)
+    assert float(np.asarray(inner.learning_rate)) == 0.125
