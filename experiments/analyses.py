@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Union
 import ml_collections
 import numpy as np
 
-from experiments import analysis_figures, datasets, networks, results, training
+from experiments import analysis_figures, datasets, methods, networks, results, training
 from random_bases.analysis import (
     approximation,
     curvature,
@@ -105,7 +105,7 @@ def _trained(config, method: str, basis: str = "normal", callbacks: Callable = l
     set_random_seed(config.seed)
     data = datasets.load(config.dataset, config.data_dir or None)
     model = networks.get(config.network, data.input_shape, data.num_classes)
-    optimizer = training.build_optimizer(_run_config(config, method, basis, config.dimensions))
+    optimizer = methods.build_optimizer(_run_config(config, method, basis, config.dimensions))
     steps = datasets.steps_per_epoch(data.train, config.batch_size)
     compile_model(model, jit_compile=False, optimizer=optimizer, loss="sparse_categorical_crossentropy")
     total = steps * config.epochs

@@ -62,7 +62,7 @@ def averaging(path: Path, runs: Dict[str, Dict[str, Any]]) -> None:
 
     Args:
       path: the file; its ending chooses the format.
-      runs: name -> `method`, `epochs` and `validation_accuracy`, as from `averaging_runs.compare`.
+      runs: name -> `method`, `epochs` and `validation_accuracy`, as from `trajectories.compare`.
     """
     figure = Figure(figsize=(6.4, 4.2))
     axes = figure.add_subplot()

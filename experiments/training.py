@@ -33,22 +33,10 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 import random_bases
-from experiments import (
-    averaging_runs,
-    datasets,
-    evolution_runs,
-    ipu_runs,
-    networks,
-    results,
-    workers,
-)
+from experiments import datasets, ipu_runs, methods, networks, results, workers
 from random_bases import keras_api, strategies
 from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
-
-METHODS = ("sgd", "fpd", "rbd", *evolution_runs.METHODS, *averaging_runs.METHODS)
-# Those whose updates are in `dimensions` directions.
-_IN_DIRECTIONS = ("fpd", "rbd", *evolution_runs.METHODS)
 
 # Steps a device runs without returning to Python: more save no time and make the progress bar coarse.
 _MOST_STEPS_PER_EXECUTION = 150
@@ -69,7 +57,7 @@ def default_config() -> ml_collections.ConfigDict:
         largest value added to an image's pixels (white is 1); None: the paper's.
       network: a name in `experiments.networks`.
       method: "sgd" (plain), "fpd" (a fixed random basis), "rbd" (redrawn every step); "nes" or "rbd-nes"
-        (see `experiments.evolution_runs`); "twa", "swa" or "dldr" (see `averaging_runs`).
+        (see `methods.evolution`); "twa", "swa" or "dldr" (see `methods.averaging`).
       optimizer: a Keras optimizer by name, used as it is or inside `RandomBasesDescent`; for "dldr" also
         "bfgs" or "l-bfgs-b", for which an epoch is an iteration.
       learning_rate: None takes the one of `learning_rates` for the method.
@@ -103,22 +91,11 @@ def default_config() -> ml_collections.ConfigDict:
             "brightness": config_dict.placeholder(float),
             "network": "fc",
             "method": "rbd",
-            "optimizer": "sgd",
-            "learning_rate": config_dict.placeholder(float),
-            "learning_rates": {"sgd": 0.1, "fpd": 1.0, "rbd": 1.0},
-            "dimensions": 250,
-            "basis": "normal",
-            "compartments": "network",
-            "allocation": "even",
-            "error_feedback": 0.0,
             "strategy": "auto",
-            "replicas": "shared",
-            "exchange": "coordinates",
             "batch_size": 32,
             "epochs": 100,
             "seed": 0,
-            **evolution_runs.default_keys(),
-            **averaging_runs.default_keys(),
+            **methods.default_keys(),
             **ipu_runs.default_keys(),
         }
     )
@@ -127,37 +104,15 @@ def default_config() -> ml_collections.ConfigDict:
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises ValueError or TypeError for unknown or missing keys, wrong types and bad values."""
     check_keys(config, default_config())
-    if config.method not in METHODS:
-        raise ValueError(f"config.method={config.method!r} is unknown; allowed: {METHODS}.")
-    unknown = sorted(set(config.learning_rates) - set(METHODS))
-    if unknown:
-        raise ValueError(f"config.learning_rates has unknown methods {unknown}; allowed: {METHODS}.")
-    evolution_runs.check(config)
-    averaging_runs.check(config)
+    methods.check_names(config.learning_rates)
+    methods.get(config.method).check(config)
     ipu_runs.check(config)
-    if config.method == "fpd" and config.optimizer.lower() != "sgd":
-        raise ValueError(
-            f"config.optimizer={config.optimizer!r} would leave the fixed subspace; "
-            'config.method="fpd" needs "sgd".'
-        )
     for key in ("batch_size", "epochs"):
         if config[key] < 1:
             raise ValueError(f"config.{key}={config[key]} must be at least 1.")
-    if not 0 <= config.error_feedback <= 1:
-        raise ValueError(f"config.error_feedback={config.error_feedback} must be from 0 to 1.")
-    if config.error_feedback and config.method != "rbd":
-        raise ValueError(
-            f"config.error_feedback={config.error_feedback} has no effect with config.method="
-            f'{config.method!r}; allowed: 0, or method "rbd".'
-        )
     _check_augmentation(config)
     if not 0 <= config.seed < 2**31:
         raise ValueError(f"config.seed={config.seed} must be in [0, 2**31).")
-    if not averaging_runs.trains_by_steps(config):
-        return
-    rate = learning_rate(config)
-    if not (rate > 0 and math.isfinite(rate)):
-        raise ValueError(f"config.learning_rate={rate} must be positive.")
 
 
 def _check_augmentation(config: ml_collections.ConfigDict) -> None:
@@ -184,56 +139,6 @@ def check_keys(config: ml_collections.ConfigDict, default: ml_collections.Config
         value = config[key]
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
             raise TypeError(f"config.{key}={value!r} must be of type {kind.__name__}.")
-
-
-def learning_rate(config: ml_collections.ConfigDict) -> float:
-    """The learning rate that a configuration asks for.
-
-    Raises:
-      ValueError: if it has none for its method.
-    """
-    if config.learning_rate is not None:
-        return float(config.learning_rate)
-    if config.method not in config.learning_rates:
-        raise ValueError(
-            f"config.learning_rates has no rate for config.method={config.method!r}, only for "
-            f"{sorted(config.learning_rates)}; set config.learning_rate."
-        )
-    return float(config.learning_rates[config.method])
-
-
-def build_optimizer(config: ml_collections.ConfigDict, size: Optional[int] = None):
-    """The Keras optimizer that a configuration describes; `size`, D, matters to a `generator` of choice only.
-
-    Raises:
-      ValueError: for an unknown optimizer, basis, compartments or allocation.
-    """
-    # By name: tf-keras makes a legacy optimizer of a configuration.
-    inner = keras.optimizers.get(config.optimizer)
-    inner.learning_rate = learning_rate(config)
-    if config.method not in ("fpd", "rbd"):
-        ipu_runs.prepare_optimizer(inner)
-        return inner
-    return random_bases.RandomBasesDescent(
-        inner,
-        dimensions=config.dimensions,
-        basis=ipu_runs.basis(config, size),
-        compartments=_parse_compartments(config.compartments),
-        allocation=config.allocation,
-        redraw_every=1 if config.method == "rbd" else None,
-        seed=config.seed,
-        replicas=config.replicas,
-        exchange=config.exchange,
-        error_feedback=config.error_feedback or False,
-    )
-
-
-def _parse_compartments(text: str):
-    numbers = text.split(",")
-    if not all(number.strip().isdigit() for number in numbers):
-        return text
-    sizes = [int(number) for number in numbers]
-    return sizes if len(sizes) > 1 else sizes[0]
 
 
 def run(
@@ -290,7 +195,7 @@ def _goes_on(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     """
     if len(results.read_metrics(workdir / "metrics.csv")) > config.epochs:
         return False
-    return config.schedule == "constant" and averaging_runs.trains_by_steps(config)
+    return config.schedule == "constant" and methods.get(config.method).trains_by_steps(config)
 
 
 def _result(config: ml_collections.ConfigDict, workdir: Path) -> Optional[Dict[str, Any]]:
@@ -319,17 +224,20 @@ def _train(
 ) -> Dict[str, Any]:
     """Trains to the end and returns the content of `result.json`."""
     heartbeat = workers.Heartbeat(strategy)
+    method = methods.get(config.method)
     data = _load(config)
     steps = datasets.steps_per_epoch(data.train, config.batch_size)
     keras.backend.clear_session()  # many runs in one process would pile up
     keras_api.set_random_seed(config.seed)
     replicas = strategies.replicas(strategy)
     with strategy.scope():
-        model = networks.get(config.network, data.input_shape, data.num_classes)
-        model = averaging_runs.prepare(config, model)
-        if not averaging_runs.trains_by_steps(config):
-            return dict(_describe(config, model, steps), **averaging_runs.solve(config, model, data))
-        optimizer = build_optimizer(config, _number(model.trainable_variables))
+        network = networks.get(config.network, data.input_shape, data.num_classes)
+        parameters = methods.descent.size(network)
+        model = method.prepare(config, network)
+        report = _describe(config, parameters, method.trained_dimensions(config, model))
+        if not method.trains_by_steps(config):
+            return dict(report, steps_per_epoch=steps, **method.solve(config, model, data))
+        optimizer = method.optimizer(config, methods.descent.size(model))
         keras_api.compile_model(
             model,
             optimizer=optimizer,
@@ -340,11 +248,8 @@ def _train(
         )
         keras_api.build_optimizer(optimizer, model.trainable_variables)
         ipu_runs.prepare_model(model, strategy)
-    trainer, updates, batches_per_update = model, steps, 1
-    if config.method in evolution_runs.METHODS:
-        trainer = evolution_runs.build(config, model, optimizer, _parse_compartments(config.compartments))
-        updates = evolution_runs.updates_per_epoch(trainer, steps)
-        batches_per_update = trainer.batches_per_update
+    fit, updates, batches_per_update = method.trainer(config, model, optimizer, steps)
+    report["steps_per_epoch"] = float(updates)
 
     own = workers.own_directory(strategy, workdir)
     checkpoint = _EpochCheckpoint(model, optimizer, workdir / "checkpoints", own / "checkpoints")
@@ -358,12 +263,11 @@ def _train(
         heartbeat,
         keras.callbacks.CSVLogger(str(metrics), append=True),
         keras.callbacks.TensorBoard(str(own / "tensorboard"), profile_batch=0),
-        *averaging_runs.callbacks(config, learning_rate(config), own),
+        *method.callbacks(config, own),
         checkpoint,
     ]
     if verbose == "run":
         callbacks.append(_RunProgress(updates))
-    report = _describe(config, model, float(updates))
     steps_of_fit = updates * ipu_runs.local_replicas(strategy)
     batches = without_autotuning(
         datasets.training_batches(
@@ -375,10 +279,9 @@ def _train(
         )
     )
     batches = workers.share_batches(batches, config.batch_size, strategy)
-    if trainer is model:
-        ipu_runs.check_fit(model, batches, steps_of_fit, steps_per_execution(steps, replicas))
+    method.check_fit(model, batches, steps_of_fit, steps_per_execution(steps, replicas))
     try:
-        trainer.fit(
+        fit(
             batches,
             validation_data=ipu_runs.evaluation_batches(data.validation, strategy),
             steps_per_epoch=steps_of_fit,
@@ -390,7 +293,7 @@ def _train(
         )
     except DivergedError as error:
         return dict(report, status="diverged", message=f"{error} Metrics: {metrics}.")
-    model = averaging_runs.finish(config, model, data)
+    model = method.finish(config, model, data)
     _, test_accuracy = model.evaluate(ipu_runs.evaluation_batches(data.test, strategy), verbose=0)
     return dict(
         report,
@@ -424,21 +327,15 @@ def steps_per_execution(steps: int, replicas: int = 1) -> int:
     return max(n for n in range(1, min(steps, _MOST_STEPS_PER_EXECUTION) + 1) if steps % n == 0)
 
 
-def _describe(config: ml_collections.ConfigDict, model, steps: float) -> Dict[str, Any]:
-    trained = _number(model.trainable_variables)
+def _describe(config: ml_collections.ConfigDict, parameters: int, dimensions: int) -> Dict[str, Any]:
     return {
         "config": config.to_dict(),
-        "learning_rate": learning_rate(config) if averaging_runs.trains_by_steps(config) else None,
-        "parameters": averaging_runs.parameters(model),
-        "trained_dimensions": config.dimensions if config.method in _IN_DIRECTIONS else trained,
-        "steps_per_epoch": steps,
+        "learning_rate": methods.get(config.method).learning_rate(config),
+        "parameters": parameters,
+        "trained_dimensions": dimensions,
         "seed": config.seed,
         **environment(),
     }
-
-
-def _number(variables) -> int:
-    return sum(int(np.prod(v.shape)) for v in variables)
 
 
 def environment() -> Dict[str, Any]:

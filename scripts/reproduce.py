@@ -104,11 +104,5 @@ def diverged(planned, workdir):
     return len(found)
 
 
-def only(name):
-    """Runs the program for one table or figure: what `scripts/<name>.py` does."""
-    flags.FLAGS.set_default("only", [name])
-    app.run(main)
-
-
 if __name__ == "__main__":
     app.run(main)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import averaging_runs, results, training
+from experiments import results, training, trajectories
 
 _COMMANDS = ("record", "inspect", "train", "compare")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file, of record and train.")
@@ -38,7 +38,7 @@ def _inspect():
     workdir = Path(_WORKDIR.value)
     figure = workdir / "explained_variance.png"
     workdir.mkdir(parents=True, exist_ok=True)
-    explained = averaging_runs.inspect(_TRAJECTORY.value or workdir / "trajectory", figure)
+    explained = trajectories.inspect(_TRAJECTORY.value or workdir / "trajectory", figure)
     print(
         results.format_table(
             [{"components": f"{k}", "variance explained": f"{value:.4%}"} for k, value in explained.items()]
@@ -57,7 +57,7 @@ def _compare():
             "validation": f"{run['validation_accuracy'][-1]:.2%}",
             "test": f"{run['test_accuracy']:.2%}",
         }
-        for name, run in averaging_runs.compare(_WORKDIR.value).items()
+        for name, run in trajectories.compare(_WORKDIR.value).items()
     ]
     print(results.format_table(rows))
     print(f"Figure: {_WORKDIR.value}/comparison.png")

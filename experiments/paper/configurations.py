@@ -6,7 +6,7 @@ from typing import Sequence
 
 import ml_collections
 
-from experiments import datasets, training
+from experiments import datasets, methods, training
 from experiments.paper.runs import Run, Series
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def load(series: Series) -> ml_collections.ConfigDict:
     try:
         config.update(dict(series.changes))
         training.check_config(config)
-        training.build_optimizer(config)
+        methods.build_optimizer(config)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{series.config} with {series.name}: {error.args[0]}") from error
     return config

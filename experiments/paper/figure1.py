@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import datasets, networks, results, training
+from experiments import datasets, methods, networks, results, training
 from experiments.paper import panels, runs, timing
 from experiments.paper.presets import Preset
 from random_bases import bases
@@ -70,7 +70,7 @@ def _trained():
     compile_model(
         model,
         jit_compile=False,
-        optimizer=training.build_optimizer(config),
+        optimizer=methods.build_optimizer(config),
         loss="sparse_categorical_crossentropy",
     )
     steps = datasets.steps_per_epoch(data.train, 32)

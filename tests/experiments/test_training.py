@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments import results, training
+from experiments import methods, results, training
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -260,9 +260,9 @@ def test_bad_values_are_named(changes, message, tmp_path):
 
 
 def test_error_feedback_reaches_the_optimizer():
-    assert training.build_optimizer(small_config(method="rbd")).rule.error_feedback is False
+    assert methods.build_optimizer(small_config(method="rbd")).rule.error_feedback is False
     config = small_config(method="rbd", basis="hadamard", error_feedback=0.5)
-    assert training.build_optimizer(config).rule.error_feedback == 0.5
+    assert methods.build_optimizer(config).rule.error_feedback == 0.5
 
 
 def test_unknown_missing_and_mistyped_keys_are_named():
@@ -293,20 +293,23 @@ def test_an_augmentation_of_ones_own(finished, tmp_path):
 
 
 def test_learning_rates():
+    def learning_rate(config):
+        return methods.get(config.method).learning_rate(config)
+
     config = training.default_config()
     config.learning_rates = {"sgd": 0.5, "fpd": 2.0, "rbd": 3.0}
-    assert [training.learning_rate(small_config(learning_rates=config.learning_rates, method=m))
+    assert [learning_rate(small_config(learning_rates=config.learning_rates, method=m))
             for m in ("sgd", "fpd", "rbd")] == [0.5, 2.0, 3.0]  # fmt: skip
-    assert training.learning_rate(small_config(learning_rate=0.25)) == 0.25
+    assert learning_rate(small_config(learning_rate=0.25)) == 0.25
 
 
 @pytest.mark.parametrize("method, redraw_every", [("rbd", 1), ("fpd", None)])
 def test_the_optimizer_of_a_method(method, redraw_every):
-    optimizer = training.build_optimizer(small_config(method=method, compartments="2", seed=3))
+    optimizer = methods.build_optimizer(small_config(method=method, compartments="2", seed=3))
     config = optimizer.get_config()
     assert config["redraw_every"] == redraw_every
     assert (config["dimensions"], config["compartments"], config["seed"]) == (20, 2, 3)
-    sizes = training.build_optimizer(small_config(method=method, compartments="9600,10"))
+    sizes = methods.build_optimizer(small_config(method=method, compartments="9600,10"))
     assert sizes.get_config()["compartments"] == [9600, 10]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments import results, training
+from experiments import methods, results, training
 from experiments.paper import items, presets, runner
 from tests.experiments.paper import fabricated
 from tests.experiments.paper.test_published import configuration
@@ -17,7 +17,7 @@ def test_every_planned_run_has_a_valid_configuration(preset):
         config = configuration(run.series.config)
         config.update({**dict(run.series.changes), "epochs": run.epochs, "seed": run.seed})
         training.check_config(config)
-        training.build_optimizer(config)
+        methods.build_optimizer(config)
 
 
 def test_a_plan_is_a_function_of_its_arguments_and_parts_add_up():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import random_bases as rb
-from experiments import averaging_runs, datasets, networks, results, training
+from experiments import datasets, methods, networks, results, training, trajectories
 from tests.experiments.test_training import ROOT, environment, write_config
 
 
@@ -112,14 +112,15 @@ def test_a_recording_that_was_interrupted_is_the_same(recorded, tmp_path, monkey
 
 
 def test_the_linear_schedule(tmp_path):
-    (schedule,) = averaging_runs.callbacks(config_of(schedule="linear", epochs=4), 0.5, tmp_path)
+    config = config_of(schedule="linear", epochs=4, learning_rate=0.5)
+    (schedule,) = methods.get(config.method).callbacks(config, tmp_path)
     rates = [schedule.schedule(epoch) for epoch in range(4)]
     np.testing.assert_allclose(rates, [0.5, 0.375, 0.25, 0.125])
 
 
 def test_inspect(recorded, tmp_path):
     directory, _ = recorded
-    explained = averaging_runs.inspect(directory, tmp_path / "figure.png")
+    explained = trajectories.inspect(directory, tmp_path / "figure.png")
     ratio = rb.bases.trajectory.explained_variance_ratio(rb.Trajectory(directory).weights)
     assert list(explained) == [1, 2, 3, 5]
     assert explained[3] == pytest.approx(ratio[:3].sum())
@@ -168,7 +169,7 @@ def test_the_script_inspects(recorded, tmp_path):
 
 def test_a_directory_without_runs_has_nothing_to_compare(tmp_path):
     with pytest.raises(ValueError, match="no finished runs"):
-        averaging_runs.compare(tmp_path)
+        trajectories.compare(tmp_path)
 
 
 @pytest.mark.slow
