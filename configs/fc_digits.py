@@ -2,6 +2,8 @@
 
 64-128-10, D = 9,610, d = 30: not in the paper.
 
+A smoke test: no accuracy of it is kept; scripts/quickstart.py measures on the digits.
+
 python scripts/train.py --config=configs/fc_digits.py --config.method=rbd --workdir=runs/fc_digits/rbd
 """
 

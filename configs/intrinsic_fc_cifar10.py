@@ -1,5 +1,7 @@
 """Intrinsic dimension of FC-CIFAR-10, as in Li et al. 2018 (3072-200-200-10, D = 656,810): they report 9,000.
 
+Not run here yet.
+
 python scripts/intrinsic_dimension.py --config=configs/intrinsic_fc_cifar10.py \
     --workdir=runs/intrinsic_fc_cifar10
 """

@@ -2,6 +2,9 @@
 
 784-200-200-10, D = 199,210: they report 750.
 
+548 after ten epochs, one seed; at d = 750 91.8% of direct training: results/intrinsic_dimension. 80 seconds
+on one core of an AMD EPYC that was busy with other work.
+
 python scripts/intrinsic_dimension.py --config=configs/intrinsic_fc_mnist_pixels.py \
     --workdir=runs/intrinsic_fc_mnist_pixels
 """

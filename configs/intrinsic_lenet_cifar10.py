@@ -1,5 +1,7 @@
 """Intrinsic dimension of LeNet-CIFAR-10, as in Li et al. 2018 (LeNet, D = 62,006): they report 2,900.
 
+Not run here yet.
+
 python scripts/intrinsic_dimension.py --config=configs/intrinsic_lenet_cifar10.py \
     --workdir=runs/intrinsic_lenet_cifar10
 """

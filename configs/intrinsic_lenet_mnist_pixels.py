@@ -2,6 +2,8 @@
 
 LeNet, D = 44,426: they report 1,400.
 
+Not run here yet.
+
 python scripts/intrinsic_dimension.py --config=configs/intrinsic_lenet_mnist_pixels.py \
     --workdir=runs/intrinsic_lenet_mnist_pixels
 """

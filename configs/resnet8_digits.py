@@ -1,5 +1,7 @@
 """ResNet-8 on scikit-learn's handwritten digits: what the smoke test of everything runs (D = 77,562, d = 30).
 
+A smoke test: no accuracy of it is kept.
+
 python scripts/train.py --config=configs/resnet8_digits.py --config.method=rbd \
     --workdir=runs/resnet8_digits/rbd
 """

@@ -3,7 +3,10 @@
 SGD records its weights 5 times an epoch (first command); TWA, SWA and DLDR use those of the first half
 of its 20 epochs (second one, with method twa, swa or dldr). Li et al. 2022 (arXiv:2205.13104) report
 that TWA saves over 30% of the epochs, Li et al. 2021 (arXiv:2103.11154) that 40 dimensions match regular
-training. results/averaging/ has what came out.
+training.
+
+Here, on test images: sgd 78.6% after 20 epochs; from the first half of them twa 75.1% with 5 more, dldr
+75.1% with 5, swa 73.8%: results/averaging. No times were kept.
 
 python scripts/train.py --config=configs/trajectory_resnet8_cifar10.py --config.method=sgd \
     --config.record=250 --config.epochs=20 --workdir=runs/trajectory_resnet8_cifar10/sgd
