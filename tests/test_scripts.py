@@ -31,13 +31,17 @@ def run_quickstart(workdir, *flags):
 def test_quickstart(tmp_path):
     output = run_quickstart(tmp_path, "--epochs=2", "--dimensions=20")
     rows = [line for line in output.splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + 5
-    assert [row.split("|")[1].strip() for row in rows] == ["method", "SGD", "FPD", "FPD", "RBD", "RBD"]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        "method", "SGD", "FPD", "FPD", "RBD", "RBD", "RBD + error feedback"
+    ]  # fmt: skip
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     content = results.read_json(tmp_path / "results.json")
     assert [result["name"] for result in content] == [
-        "sgd", "fpd-normal", "fpd-hadamard", "rbd-normal", "rbd-hadamard"
+        "sgd", "fpd-normal", "fpd-hadamard", "rbd-normal", "rbd-hadamard",
+        "rbd-hadamard-error-feedback",
     ]  # fmt: skip
+    last = content[-1]
+    assert (last["config"]["error_feedback"], last["learning_rate"]) == (1.0, content[0]["learning_rate"])
     assert all(result["status"] == "finished" for result in content)
 
 
@@ -48,6 +52,7 @@ def test_rbd_beats_fpd_at_the_same_dimensions(tmp_path):
     for basis in ("normal", "hadamard"):
         assert accuracy[f"rbd-{basis}"] > accuracy[f"fpd-{basis}"] + 0.05
     assert accuracy["sgd"] > 0.95
+    assert accuracy["rbd-hadamard-error-feedback"] > accuracy["rbd-hadamard"] + 0.01
 
 
 INTRINSIC = sorted((ROOT / "configs").glob("intrinsic_*.py"))
