@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 from absl import app, flags
 
 from experiments import results
-from experiments.paper import items, presets, records, report, runner, runs
+from experiments.paper import presets, report, runner, runs, series_index, tables_and_figures
 
 _PRESET = flags.DEFINE_enum("preset", "smoke", list(presets.PRESETS), "How much is run.")
-_ONLY = flags.DEFINE_list("only", list(items.ITEMS), "Tables and figures.")
+_ONLY = flags.DEFINE_list("only", list(tables_and_figures.ALL), "Tables and figures.")
 _JOBS = flags.DEFINE_integer("jobs", 1, "Runs at a time, each on a core of its own.", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Directory with <dataset>.npz; else keras.datasets.")
 _WORKDIR = flags.DEFINE_string("workdir", "runs/paper", "Where runs go.")
@@ -44,8 +44,8 @@ def main(argv):
     workdir = Path(_WORKDIR.value).resolve()
     directory = Path(_RESULTS.value or preset.results)
     try:
-        items.check(_ONLY.value)
-        planned = items.plan(_ONLY.value, preset)
+        tables_and_figures.check(_ONLY.value)
+        planned = tables_and_figures.plan(_ONLY.value, preset)
         show(planned, workdir)
         if _LIST.value:
             return 0
@@ -57,8 +57,8 @@ def main(argv):
     except (ValueError, FileNotFoundError) as error:
         print(f"Refused: {error}", file=sys.stderr)
         return 2
-    items.write(_ONLY.value, preset, workdir, directory / "paper")
-    records.write(workdir, directory / "paper")
+    tables_and_figures.write(_ONLY.value, preset, workdir, directory / "paper")
+    series_index.write(workdir, directory / "paper")
     report.write(directory)
     print(f"Tables and figures: {directory / 'paper'}\nPage: {directory / 'report.html'}")
     return 1 if failures or diverged(planned, workdir) else 0

@@ -7,10 +7,10 @@
 | `configurations.py`                            | runs' configurations and data, checked beforehand   |
 | `presets.py`                                   | how much of everything: smoke, quick, paper         |
 | `table1.py`, `figure1.py` ..., `augmentation.py` | the runs of each, and the data made of them       |
-| `items.py`                                     | these by name                                       |
-| `ours.py`, `sweep.py`                          | our column of Table 1; learning rates               |
+| `tables_and_figures.py`                        | these by name                                       |
+| `adam_column.py`, `sweep.py`                   | our column of Table 1; learning rates               |
 | `runner.py`                                    | runs in processes                                   |
 | `timing.py`                                    | CPU times that figures show ratios of               |
-| `panels.py`, `plots.py`                        | figures as data, drawn with matplotlib and plotly   |
-| `agreement.py`, `records.py`, `report.py`      | where we agree, what ran, the page of it all        |
+| `figure_data.py`, `plots.py`                   | figures as data, drawn with matplotlib and plotly   |
+| `agreement.py`, `series_index.py`, `report.py` | where we agree, what ran, the page of it all        |
 """

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import datasets, methods, networks, results, training
-from experiments.paper import panels, runs, timing
+from experiments.paper import figure_data, runs, timing
 from experiments.paper.presets import Preset
 from random_bases import bases
 from random_bases.analysis import directions, landscape
@@ -123,7 +123,7 @@ def draw(found: Dict[str, Any], path: Path) -> None:
     axes.set_zlabel("training loss")
     axes.view_init(elev=40, azim=-80)
     axes.legend(loc="upper left")
-    panels.save(figure, path)
+    figure_data.save(figure, path)
 
 
 def _draw_basis(axes, found: Dict[str, Any]) -> None:

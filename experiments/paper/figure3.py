@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from experiments import training
-from experiments.paper import panels, published, runs
+from experiments.paper import figure_data, published, runs
 from experiments.paper.presets import Preset
 
 
@@ -31,11 +31,11 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     curves = []
     for label, each in which.items():
         curve = runs.measured(each, workdir).curve
-        curves.append(panels.line(label, range(1, len(curve) + 1), [100 * value for value in curve]))
+        curves.append(figure_data.line(label, range(1, len(curve) + 1), [100 * value for value in curve]))
     title = published.FIGURE_3_NAMES.get(preset.deep, preset.deep)
     return {
         "panels": [
-            panels.panel(
+            figure_data.panel(
                 title,
                 "epoch",
                 "validation accuracy (%)",
@@ -63,4 +63,4 @@ def gaps(preset: Preset, workdir: Path) -> Dict[str, Any]:
 
 def write(found: Dict[str, Any], directory: Path) -> None:
     """Writes `figure3.json`, `figure3.png` and `figure3.svg`."""
-    panels.write(found, directory, "figure3")
+    figure_data.write(found, directory, "figure3")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from experiments import training
-from experiments.paper import panels, runs
+from experiments.paper import figure_data, runs
 from experiments.paper.presets import Network, Preset
 from random_bases.analysis import approximation
 
@@ -39,7 +39,7 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     title = f"{preset.main.config}, D = {preset.main.parameters:,}"
     return {
         "panels": [
-            panels.panel(
+            figure_data.panel(
                 title,
                 "directions d",
                 "validation accuracy (%)",
@@ -54,4 +54,4 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
 
 def write(found: Dict[str, Any], directory: Path) -> None:
     """Writes `figure6.json`, `figure6.png` and `figure6.svg`."""
-    panels.write(found, directory, "figure6")
+    figure_data.write(found, directory, "figure6")

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import markdown
 
 from experiments import results
-from experiments.paper import agreement, augmentation, ours, published, table1
+from experiments.paper import adam_column, agreement, augmentation, published, table1
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 
@@ -35,7 +35,7 @@ def write(directory: Path) -> None:
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         summary=_summary(found, folder),
         table=_table1(found.get("table1")),
-        ours=html.escape(ours.described()),
+        ours=html.escape(adam_column.described()),
         figures="\n".join(_figure(name, found.get(name), folder, plots) for name in published.FIGURES),
         augmentation=_augmentation(found.get("augmentation")),
         sweeps=_sweeps(found, plots),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from experiments import results, training
-from experiments.paper import ours, published, runs
+from experiments.paper import adam_column, published, runs
 from experiments.paper.presets import Preset
 
 # Column -> the paper's column that it stands beside.
@@ -27,7 +27,7 @@ def series(config: str) -> Dict[str, runs.Series]:
         "RBD, normal": runs.series(config, "rbd", basis="normal"),
         "RBD, Hadamard": runs.series(config, "rbd", basis="hadamard"),
         "SGD": runs.series(config, "sgd"),
-        "ours": ours.series(config),
+        "ours": adam_column.series(config),
     }
 
 

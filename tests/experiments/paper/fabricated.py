@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from experiments import results
-from experiments.paper import figure4, items, presets, records, runner
+from experiments.paper import figure4, presets, runner, series_index, tables_and_figures
 from tests.experiments.paper.test_published import configuration
 
 PRESET = presets.PRESETS["smoke"]
@@ -39,9 +39,9 @@ def leave(run, workdir):
     (directory / "result.json").write_text(json.dumps(result))
 
 
-def write(workdir, directory, preset=PRESET, only=tuple(items.ITEMS)):
+def write(workdir, directory, preset=PRESET, only=tuple(tables_and_figures.ALL)):
     """Leaves the runs of a preset in `workdir`, and tables, figures and their data in `directory`/paper."""
-    for run in runner.merged(items.plan(only, preset)):
+    for run in runner.merged(tables_and_figures.plan(only, preset)):
         leave(run, workdir)
     axis = np.linspace(-1, 1, 5)
     surface = {
@@ -58,5 +58,5 @@ def write(workdir, directory, preset=PRESET, only=tuple(items.ITEMS)):
     results.write_json(workdir / f"figure2_times_{preset.main.config}.json", workers)
     compartments = {name: [1.0 for _ in figure4.numbers(preset.main)] for name in ("normal", "hadamard")}
     results.write_json(workdir / f"figure4_times_{preset.main.config}.json", compartments)
-    items.write(only, preset, workdir, directory / "paper")
-    records.write(workdir, directory / "paper")
+    tables_and_figures.write(only, preset, workdir, directory / "paper")
+    series_index.write(workdir, directory / "paper")

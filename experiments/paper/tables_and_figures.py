@@ -16,7 +16,7 @@ from experiments.paper import (
 )
 from experiments.paper.presets import Preset
 
-ITEMS = {
+ALL = {
     "table1": table1,
     "figure1": figure1,
     "figure2": figure2,
@@ -30,14 +30,14 @@ ITEMS = {
 
 def check(only: Sequence[str]) -> None:
     """Raises ValueError for a name that is not one."""
-    unknown = sorted(set(only) - set(ITEMS))
+    unknown = sorted(set(only) - set(ALL))
     if unknown:
-        raise ValueError(f"only={unknown} is unknown; allowed: {', '.join(ITEMS)}.")
+        raise ValueError(f"only={unknown} is unknown; allowed: {', '.join(ALL)}.")
 
 
 def plan(only: Sequence[str], preset: Preset) -> List[runs.Run]:
     """The runs that tables and figures need, in their order; some are needed more than once."""
-    return [run for name in only for run in ITEMS[name].plan(preset)]
+    return [run for name in only for run in ALL[name].plan(preset)]
 
 
 def write(only: Sequence[str], preset: Preset, workdir: Path, directory: Path) -> None:
@@ -48,11 +48,11 @@ def write(only: Sequence[str], preset: Preset, workdir: Path, directory: Path) -
     workdir.mkdir(parents=True, exist_ok=True)
     directory.mkdir(parents=True, exist_ok=True)
     for name in only:
-        planned = ITEMS[name].plan(preset)
+        planned = ALL[name].plan(preset)
         if planned and not any(_begun(run, workdir) for run in planned):
             print(f"{name}: nothing has run yet")
             continue
-        ITEMS[name].write(ITEMS[name].content(preset, workdir), directory)
+        ALL[name].write(ALL[name].content(preset, workdir), directory)
 
 
 def _begun(run: runs.Run, workdir: Path) -> bool:

@@ -1,14 +1,14 @@
 import pytest
 
 from experiments import methods, results, training
-from experiments.paper import items, presets, runner
+from experiments.paper import presets, runner, tables_and_figures
 from tests.experiments.paper import fabricated
 from tests.experiments.paper.test_published import configuration
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_every_planned_run_has_a_valid_configuration(preset):
-    planned = runner.merged(items.plan(list(items.ITEMS), presets.PRESETS[preset]))
+    planned = runner.merged(tables_and_figures.plan(list(tables_and_figures.ALL), presets.PRESETS[preset]))
     assert len(planned) > 20
     checked = {}
     for run in planned:
@@ -22,13 +22,13 @@ def test_every_planned_run_has_a_valid_configuration(preset):
 
 def test_a_plan_is_a_function_of_its_arguments_and_parts_add_up():
     quick = presets.PRESETS["quick"]
-    assert items.plan(["table1"], quick) == items.plan(["table1"], quick)
-    both = items.plan(["table1", "figure6"], quick)
-    assert both == items.plan(["table1"], quick) + items.plan(["figure6"], quick)
+    assert tables_and_figures.plan(["table1"], quick) == tables_and_figures.plan(["table1"], quick)
+    both = tables_and_figures.plan(["table1", "figure6"], quick)
+    assert both == tables_and_figures.plan(["table1"], quick) + tables_and_figures.plan(["figure6"], quick)
 
 
 def test_the_paper_has_100_epochs_and_3_seeds():
-    planned = items.plan(["table1"], presets.PRESETS["paper"])
+    planned = tables_and_figures.plan(["table1"], presets.PRESETS["paper"])
     assert {run.epochs for run in planned} == {100}
     assert {run.seed for run in planned} == {0, 1, 2}
 
@@ -36,9 +36,9 @@ def test_the_paper_has_100_epochs_and_3_seeds():
 def test_directories_are_distinct():
     directories = {}
     for preset in presets.PRESETS.values():
-        for run in items.plan(list(items.ITEMS), preset):
+        for run in tables_and_figures.plan(list(tables_and_figures.ALL), preset):
             asked = (run.series, run.seed)
-            assert directories.setdefault(run.directory(items.Path()), asked) == asked
+            assert directories.setdefault(run.directory(tables_and_figures.Path()), asked) == asked
 
 
 def test_presets_share_a_directory_of_runs(tmp_path, capsys):
@@ -54,11 +54,11 @@ def test_presets_share_a_directory_of_runs(tmp_path, capsys):
 
 def test_what_has_not_run_is_not_written_over(tmp_path, capsys):
     (tmp_path / "figure3.json").write_text("as it was")
-    items.write(["figure3"], presets.PRESETS["smoke"], tmp_path / "runs", tmp_path)
+    tables_and_figures.write(["figure3"], presets.PRESETS["smoke"], tmp_path / "runs", tmp_path)
     assert (tmp_path / "figure3.json").read_text() == "as it was"
     assert "figure3: nothing has run yet" in capsys.readouterr().out
 
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="only=\\['table9'\\] is unknown; allowed: table1, figure1"):
-        items.check(["table1", "table9"])
+        tables_and_figures.check(["table1", "table9"])
