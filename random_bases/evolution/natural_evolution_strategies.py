@@ -71,6 +71,7 @@ class NaturalEvolutionStrategies:
         than one direction's offspring need, they are evaluated one by one in the model's own weights, which
         are moved and moved back (equal up to rounding).
       jit_compile: whether offspring are evaluated in XLA. Without it, those evaluated together are slower.
+        None: unless a layer cannot be, such as one of text.
       seed: of the directions, an int in [0, 2**64), and of the order of arrays given to `fit`. None: one that
         Python's `random` draws.
 
@@ -103,12 +104,15 @@ class NaturalEvolutionStrategies:
         objective: Optional[Callable] = None,
         training: bool = False,
         memory_limit: int = 2**27,
-        jit_compile: bool = True,
+        jit_compile: Optional[bool] = None,
         seed: Optional[int] = None,
     ):
         _check_model(model)
-        for name, value in (("antithetic", antithetic), ("training", training), ("jit_compile", jit_compile)):
+        for name, value in (("antithetic", antithetic), ("training", training)):
             arguments.boolean(name, value)
+        jit_compile = arguments.optional(arguments.boolean, "jit_compile", jit_compile)
+        if jit_compile is None:
+            jit_compile = keras_api.supports_xla(model)
         population = arguments.integer("population", population, 2)
         if antithetic and population % 2:
             raise ValueError(

@@ -19,6 +19,7 @@ from random_bases.keras_api.common import (
     step_is_compiled,
     steps_per_execution_of,
     strategy_of,
+    supports_xla,
 )
 from random_bases.keras_api.generation import GENERATION, KERAS_VERSION, keras
 from random_bases.keras_api.masks import masks_of, mean_loss, with_masks
@@ -101,6 +102,7 @@ __all__ = [
     "step_is_compiled",
     "steps_per_execution_of",
     "strategy_of",
+    "supports_xla",
     "update_metrics",
     "value_of",
     "with_masks",

@@ -66,6 +66,22 @@ def step_is_compiled(model) -> bool:
     return bool(getattr(model, "_jit_compile", False))  # Keras 2.6 has none
 
 
+def supports_xla(model) -> bool:
+    """Whether XLA can compile what `model` does: no strings, no tables. As Keras 3's jit_compile="auto"."""
+    layers = list(model._flatten_layers())
+    if GENERATION == "keras3":
+        return all(layer.supports_jit for layer in layers)
+    return not any(isinstance(layer, _tables()) for layer in layers)
+
+
+def _tables() -> tuple:
+    """Keras 2's layers of look-up tables and strings."""
+    preprocessing = keras.layers.experimental.preprocessing if GENERATION == "keras2.6" else keras.layers
+    names = ("StringLookup", "IntegerLookup", "TextVectorization", "Hashing", "HashedCrossing")
+    found = (getattr(preprocessing, name, None) for name in names)
+    return tuple(each for each in found if each is not None)
+
+
 def steps_per_execution_of(model) -> int:
     """How many steps `fit` runs without returning to Python."""
     if GENERATION == "keras3":

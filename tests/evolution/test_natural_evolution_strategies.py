@@ -533,3 +533,28 @@ def test_data_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="fitness returns shape"):
         short = strategy(classifier(), 4, learning_rate=0.1, fitness=lambda fitness: fitness[1:])
         short.fit(x, y, steps_per_epoch=1, verbose=0)
+
+
+def weights_of_variables(model):
+    return np.concatenate([np.ravel(v.numpy()) for v in model.trainable_variables])
+
+
+def test_a_model_of_text_trains_by_default():
+    """XLA, which has no strings, aborts the process or fails on it: it must not be chosen."""
+    found = keras.layers.experimental.preprocessing if GENERATION == "keras2.6" else keras.layers
+    lookup = found.StringLookup(vocabulary=["a", "b"], mask_token=None)
+    inputs = keras.Input((2,), dtype="string")
+    outputs = keras.layers.Flatten()(keras.layers.Embedding(3, 2)(lookup(inputs)))
+    model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False)(outputs))
+    keras_api.compile_model(model, jit_compile=False, loss="mse", optimizer="sgd")
+    before = weights_of_variables(model)
+    nes = strategy(model, learning_rate=0.1)
+    x = tf.constant([["a", "b"], ["b", "c"], ["c", "a"], ["b", "b"]])
+    data = tf.data.Dataset.from_tensor_slices((x, tf.ones((4, 1)))).batch(2, drop_remainder=True)
+    nes.fit(data, epochs=1, steps_per_epoch=1, verbose=0)
+    assert np.any(before != weights_of_variables(model))
+    assert np.all(np.isfinite(weights_of_variables(model)))
+
+
+def test_xla_is_the_default_where_it_can_be():
+    assert keras_api.supports_xla(linear_model())
