@@ -29,6 +29,8 @@ class TrajectoryRecorder(keras.callbacks.Callback):
 
     Raises:
       TypeError, ValueError: if an argument has a wrong type or a wrong value.
+      ValueError: when an epoch ends, if `model.optimizer` counted none of its steps, as in a model that is
+        trained by others, which it holds itself.
       TrajectoryError: when training begins, if the directory holds another architecture's weights, or
         damaged files; after the first step, for a model that `fit` builds.
 
@@ -80,6 +82,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
             if initial:
                 self._record(0)
         self._epoch = epoch
+        self._before, self._ran = self._step(), False
 
     def _begin_writing(self) -> None:
         """When the model has weights: drops what is of steps that this `fit` makes anew."""
@@ -90,6 +93,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         del batch, logs
+        self._ran = True
         if not self._open:  # the first step has built the model
             self._begin_writing()
         if self.every == "epoch":
@@ -108,8 +112,23 @@ class TrajectoryRecorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         del logs
+        self._check_counted()
         if self.every == "epoch" and self._wanted(epoch + 1):
             self._record(epoch + 1)
+
+    def _check_counted(self) -> None:
+        """Raises if an epoch's steps were not counted: then another optimizer made them."""
+        optimizer = self.model.optimizer
+        # Either may have made no update of a short epoch.
+        late = getattr(optimizer, "gradient_accumulation_steps", None) or isinstance(
+            optimizer, keras.mixed_precision.LossScaleOptimizer
+        )
+        if self._ran and self._step() == self._before and not late:
+            raise ValueError(
+                f"model={self.model.name!r} was trained for an epoch, of which its `optimizer` counted no "
+                "step: TrajectoryRecorder cannot count those of other optimizers; have `compile` set the "
+                "attribute `optimizer` to one of them."
+            )
 
     def _drop_after(self, step: int) -> None:
         later = [each for each in self._writer.steps if each > step]
@@ -138,4 +157,10 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         self._writer.append(self._step(), epoch, self.most or 0)
 
     def _step(self) -> int:
-        return int(self.model.optimizer.iterations.numpy())
+        optimizer = self.model.optimizer
+        if optimizer is None:
+            raise ValueError(
+                f"model={self.model.name!r} has no `optimizer`, whose `iterations` are the steps: give "
+                "`compile` one."
+            )
+        return int(optimizer.iterations.numpy())

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import random_bases as rb
 from random_bases import keras_api
@@ -340,3 +341,41 @@ def test_a_damaged_index_is_named(recorded):
 def test_bad_arguments_are_named(arguments, error, message):
     with pytest.raises(error, match=message):
         Recorder("nowhere", **arguments)
+
+
+class TrainedByAnother(keras.Model):
+    """Has an optimizer of its own, beside the one that `compile` sets."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(x) - y))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.d_optimizer.apply_gradients(zip(gradients, self.trainable_variables))
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("every", ["epoch", 2])
+def test_steps_of_an_optimizer_that_it_does_not_know_are_refused(tmp_path, every):
+    x, y = np.ones((6, 2), np.float32), np.ones((6, 1), np.float32)
+
+    def recorded(directory, use):
+        model = TrainedByAnother()
+        model(x)
+        keras_api.compile_model(model, jit_compile=False, optimizer=keras.optimizers.SGD(0.1))
+        model.d_optimizer = use(model)
+        keras_api.build_optimizer(model.d_optimizer, model.trainable_variables)
+        recorder = Recorder(tmp_path / directory, every=every)
+        model.fit(x, y, batch_size=1, epochs=2, verbose=0, callbacks=[recorder])
+        return len(rb.Trajectory(tmp_path / directory))
+
+    with pytest.raises(ValueError, match="counted no step"):
+        recorded("another", lambda model: keras.optimizers.SGD(0.1))
+    assert recorded("its own", lambda model: model.optimizer) == (2 if every == "epoch" else 6)
