@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 import ml_collections
-import numpy as np
 
 import random_bases
 from experiments import datasets, figures, networks, results, training
@@ -31,6 +30,7 @@ from random_bases import keras_api
 from random_bases.analysis import intrinsic_dimension
 from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
+from random_bases.tensors import size_of
 
 SHUFFLES = ("", "pixels", "labels")
 ACCURACIES = ("test", "train")
@@ -188,7 +188,7 @@ def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: i
     workdir = Path(workdir)
     data = load_data(config)
     model = networks.get(config.network, data.input_shape, data.num_classes)
-    parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    parameters = sum(size_of(v.shape) for v in model.trainable_variables)
     how = (config.start, parameters, config.seeds, config.growth, config.resolution)
     intrinsic_dimension.check_search(*how)
     directory = workdir / "evaluations"

@@ -5,16 +5,18 @@ of d numbers, in the compartments' order.
 """
 
 import operator
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+import weakref
+from typing import Any, Callable, Dict, List, MutableMapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
 from random_bases import bases
-from random_bases.bases.basis import Basis, compiled, float_tensor, int32_scalar, linear_map
+from random_bases.bases.basis import Basis, compiled, linear_map
 from random_bases.compartments import Allocation, Compartments, allocate, split
 from random_bases.sampling.seeds import Seed, as_seed
+from random_bases.tensors import as_shapes, float_tensor, int32_scalar, size_of
 
 
 class _Group:
@@ -64,8 +66,8 @@ class Subspace:
         allocation: Allocation = "even",
         paths: Optional[Sequence[str]] = None,
     ):
-        self.shapes = [tuple(int(n) for n in shape) for shape in shapes]
-        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
+        self.shapes = as_shapes(shapes)
+        sizes = [size_of(shape) for shape in self.shapes]
         self.size = sum(sizes)
         self.dimensions = dimensions
         self._variable_sizes = sizes
@@ -82,7 +84,7 @@ class Subspace:
             if key not in self._groups:
                 self._groups[key] = _Group(bases.get(basis, *key))
             self._groups[key].members.append(index)
-        self._programs: Dict[str, Callable] = {}
+        self._programs = _programs_of(self)
 
     @property
     def order(self) -> Tuple[int, ...]:
@@ -194,14 +196,12 @@ class Subspace:
         """Bases that draw different entries, most often one, and the compartments that draw theirs."""
         kinds: Dict[str, Tuple[Basis, List[int]]] = {}
         for group in self._groups.values():
-            config = {k: v for k, v in group.basis.get_config().items() if k not in ("size", "dimensions")}
-            if config.get("density") == "sqrt":
-                config["size"] = group.basis.size
-            kinds.setdefault(repr(config), (group.basis, []))[1].extend(group.members)
+            kind = group.basis.kind_of_entries()
+            kinds.setdefault(kind, (group.basis, []))[1].extend(group.members)
         return list(kinds.values())
 
     def _run(self, method: Callable, values: List[Tensor], seed: Seed, draw, first):
-        # One program for all compartments.
+        # One program for all compartments, and for all equal subspaces.
         program = self._programs.setdefault(method.__name__, compiled(method))
         return program(values, as_seed(seed), self._checked_draw(draw), int32_scalar("first", first))
 
@@ -290,6 +290,24 @@ class Subspace:
         for i, piece in zip(self._split.order, pieces):
             tensors[i] = tf.reshape(piece, self.shapes[i])
         return tensors
+
+
+class _Programs(dict):
+    """Compiled programs by name; a dict that can be weakly referred to."""
+
+
+# Subspaces that are equal draw and compute the same, so one traces and compiles for all of them.
+_PROGRAMS: MutableMapping[Any, _Programs] = weakref.WeakValueDictionary()
+
+
+def _programs_of(subspace: Subspace) -> _Programs:
+    """The programs of an equal subspace that is in use, or new ones."""
+    drawn = [
+        # What a basis stores its configuration does not tell by its text.
+        (type(basis), repr(basis.get_config()) if basis.seeded else id(basis))
+        for basis in subspace.compartment_bases
+    ]
+    return _PROGRAMS.setdefault((tuple(subspace.shapes), subspace.order, *drawn), _Programs())
 
 
 def _float32(tensors: Sequence[Tensor]) -> List[Tensor]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import ml_collections
-import numpy as np
 import tensorflow as tf
 from ml_collections import config_dict
 
@@ -22,6 +21,7 @@ import random_bases
 from experiments import datasets, ipu_runs
 from random_bases import averaging
 from random_bases.keras_api import keras
+from random_bases.tensors import size_of
 
 QUASI_NEWTON = {"bfgs": "BFGS", "l-bfgs-b": "L-BFGS-B"}
 SCHEDULES = ("constant", "linear")
@@ -219,7 +219,7 @@ class InFixedDirections(InRandomDirections):
 
 def size(model: keras.Model) -> int:
     """D, the number of parameters that are trained."""
-    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    return sum(size_of(variable.shape) for variable in model.trainable_variables)
 
 
 def parse_compartments(text: str) -> Union[str, int, Sequence[int]]:

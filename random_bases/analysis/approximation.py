@@ -8,13 +8,12 @@ P P^T = I and random bases descent is SGD.
 import math
 from typing import List, NamedTuple, Sequence, Tuple, Union
 
-import numpy as np
-
 from random_bases import arguments
 from random_bases.analysis import gradient_correlation
 from random_bases.bases.basis import Basis
 from random_bases.sampling.seeds import Seed
 from random_bases.subspace import Subspace
+from random_bases.tensors import size_of
 
 
 class Point(NamedTuple):
@@ -51,7 +50,7 @@ def cosines(
       TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
     draws = arguments.integer("draws", draws, 1)
-    parameters = sum(int(np.prod(g.shape, dtype=np.int64)) for g in gradient)
+    parameters = sum(size_of(g.shape) for g in gradient)
     points = []
     for d in arguments.integers("dimensions", dimensions, 1, parameters):
         subspace = Subspace([g.shape for g in gradient], d, basis)

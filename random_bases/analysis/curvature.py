@@ -23,7 +23,7 @@ from random_bases.analysis import objective
 from random_bases.analysis.directions import draw
 from random_bases.analysis.objective import Loss, Objective, Tensors
 from random_bases.keras_api import keras
-from random_bases.optimizers.rule import densify
+from random_bases.tensors import densify, size_of
 
 _CONTROL_FLOW = ("While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase")
 
@@ -44,7 +44,7 @@ class HessianVectorProduct:
 
     def __init__(self, model: keras.Model, data, loss: Optional[Loss] = None):
         self.objective = Objective(model, data, loss)
-        self.size = sum(int(np.prod(shape, dtype=np.int64)) for shape in self.objective.shapes)
+        self.size = sum(size_of(shape) for shape in self.objective.shapes)
         self._product = None
 
     def __call__(self, direction: Sequence) -> Tensors:
@@ -135,7 +135,7 @@ def top_eigenvalues(
     count = arguments.integer("count", count, 1, product.size - 1)
     seed = arguments.integer("seed", seed, 0, 2**32 - 1)
     tolerance = arguments.positive("tolerance", tolerance)
-    sizes = [int(np.prod(shape, dtype=np.int64)) for shape in product.objective.shapes]
+    sizes = [size_of(shape) for shape in product.objective.shapes]
     borders = np.cumsum(sizes)[:-1]
 
     def multiply(vector):

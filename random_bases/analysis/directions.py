@@ -14,6 +14,7 @@ from random_bases import arguments, keras_api
 from random_bases.analysis.objective import Tensors, trainable
 from random_bases.keras_api import keras
 from random_bases.subspace import Subspace
+from random_bases.tensors import size_of
 
 
 def filter_normalized(direction: Sequence, weights: Sequence) -> Tensors:
@@ -63,7 +64,7 @@ def draw(
       TypeError, ValueError: if an argument has a wrong type or a wrong value.
     """
     variables = trainable(model)
-    parameters = sum(int(np.prod(variable.shape, dtype=np.int64)) for variable in variables)
+    parameters = sum(size_of(variable.shape) for variable in variables)
     count = arguments.integer("count", count, 1, parameters)
     subspace = Subspace([variable.shape for variable in variables], count, basis)
     directions = [subspace.expand(row, seed) for row in np.eye(count, dtype=np.float32)]

@@ -30,6 +30,7 @@ from random_bases.compartments import Allocation, Compartments
 from random_bases.keras_api import keras
 from random_bases.sampling.seeds import Seed
 from random_bases.subspace import Subspace
+from random_bases.tensors import size_of
 
 
 class Correlation(NamedTuple):
@@ -119,7 +120,7 @@ def expected_parts(gradient: Sequence, subspace: Subspace) -> List[Tuple[np.ndar
         dots[part] = mean * square
         squares[part] = own * square + shared * square.sum()
         start += basis.size
-    ends = np.cumsum([int(np.prod(subspace.shapes[i], dtype=np.int64)) for i in order])[:-1]
+    ends = np.cumsum([size_of(subspace.shapes[i]) for i in order])[:-1]
     parts = {
         i: (dot.reshape(subspace.shapes[i]), square.reshape(subspace.shapes[i]))
         for i, dot, square in zip(order, np.split(dots, ends), np.split(squares, ends))

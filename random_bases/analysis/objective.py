@@ -12,7 +12,7 @@ import tensorflow as tf
 from random_bases import keras_api
 from random_bases.batches import counted, without_autotuning
 from random_bases.keras_api import keras, mean_loss
-from random_bases.optimizers.rule import densify
+from random_bases.tensors import densify
 
 Tensors = List[tf.Tensor]
 Loss = Union[str, Callable]

@@ -19,6 +19,7 @@ from random_bases import device
 from random_bases.bases import TrajectoryBasis
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.subspace import Subspace
+from random_bases.tensors import flat, split
 
 
 class Shard(NamedTuple):
@@ -110,11 +111,8 @@ class ShardedParametrisation(Parametrisation):
         k = _number(context.replica_id_in_sync_group)
         first, basis = self.basis.local[k]
         part = self._subspaces[k].expand(coordinates[first : first + basis.dimensions], 0)
-        flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in part], axis=0)
         # Backwards it sums the replicas' gradients: each has its coordinates' gradient of the whole loss.
-        total = context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
-        pieces = tf.split(total, [int(np.prod(shape, dtype=np.int64)) for shape in self._shapes])
-        return [tf.reshape(piece, shape) for piece, shape in zip(pieces, self._shapes)]
+        return split(context.all_reduce(tf.distribute.ReduceOp.SUM, flat(part)), self._shapes)
 
     def get_config(self) -> Dict[str, Any]:
         raise ValueError(

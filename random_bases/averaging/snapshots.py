@@ -21,6 +21,7 @@ import numpy as np
 
 from random_bases import files, keras_api
 from random_bases.keras_api import keras
+from random_bases.tensors import size_of
 
 FORMAT_VERSION = 1
 DTYPES = ("float32", "float16")
@@ -238,7 +239,7 @@ def describe(model: keras.Model) -> Dict[str, Any]:
     )
     shapes = json.dumps([[each[1:] for each in part] for part in (variables, others)])
     return {
-        "size": sum(int(np.prod(shape, dtype=np.int64)) for _, _, shape in variables),
+        "size": sum(size_of(shape) for _, _, shape in variables),
         "variables": variables,
         "state": others,
         "architecture_sha256": hashlib.sha256(shapes.encode("utf-8")).hexdigest(),
@@ -248,7 +249,7 @@ def describe(model: keras.Model) -> Dict[str, Any]:
 def unflatten(vector: np.ndarray, variables: Sequence) -> List[np.ndarray]:
     """The parts of a vector [D] in the shapes of variables."""
     shapes = [tuple(variable.shape) for variable in variables]
-    ends = np.cumsum([np.prod(shape, dtype=np.int64) for shape in shapes])[:-1]
+    ends = np.cumsum([size_of(shape) for shape in shapes])[:-1]
     return [part.reshape(shape) for part, shape in zip(np.split(np.asarray(vector), ends), shapes)]
 
 

@@ -12,6 +12,7 @@ from tensorflow import Tensor
 from random_bases import arguments
 from random_bases.device import in_whole_program
 from random_bases.sampling.seeds import Seed, as_seed
+from random_bases.tensors import float_tensor, int32_scalar
 
 
 class Basis:
@@ -60,6 +61,11 @@ class Basis:
     seeded = True
     # Whether single entries of P can be told without all others, by the two methods that follow.
     entrywise = False
+
+    def kind_of_entries(self) -> str:
+        """Equal for bases that draw the same entries, before the factor 1 / sqrt(n)."""
+        config = self.get_config()
+        return repr({name: config[name] for name in sorted({*config} - {"size", "dimensions"})})
 
     def trace_key(self, seed: Tensor, draw: Tensor) -> Tensor:
         """What `trace_entries` draws from: int32 [2, *draw.shape]."""
@@ -188,41 +194,3 @@ def linear_map(function: Callable, adjoint: Callable, values: Sequence[Tensor], 
         return function(*arguments), gradient
 
     return apply(*values, *address)
-
-
-def float_tensor(name: str, value, shape: Tuple[int, ...]) -> Tensor:
-    """`value` as a tensor.
-
-    Raises:
-      TypeError: if it is not floating-point; `name` says which argument.
-      ValueError: if it has another shape than `shape`.
-    """
-    value = _tensor(name, value)
-    if not value.dtype.is_floating:
-        raise TypeError(f"{name} has dtype {value.dtype.name}; a floating-point one is needed.")
-    if value.shape != shape:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed: {shape}.")
-    return value
-
-
-def int32_scalar(name: str, value) -> Tensor:
-    """`value` as an int32 scalar tensor.
-
-    Raises:
-      TypeError: if it is None; `name` says which argument.
-      ValueError: if it is not an integer, not a scalar or, where its value is known, not an int32.
-    """
-    value = _tensor(name, value)
-    if not value.dtype.is_integer or value.shape.rank != 0:
-        raise ValueError(f"{name} must be an integer scalar, not {value.dtype.name} of shape {value.shape}.")
-    if value.dtype != tf.int32:
-        known = tf.get_static_value(value)
-        if known is not None and not -(2**31) <= known < 2**31:
-            raise ValueError(f"{name}={known} is out of range; allowed: an int32.")
-    return tf.cast(value, tf.int32)
-
-
-def _tensor(name: str, value) -> Tensor:
-    if value is None:  # TensorFlow's own message names no argument
-        raise TypeError(f"{name}=None must be a number, an array or a tensor.")
-    return tf.convert_to_tensor(value)

@@ -14,7 +14,7 @@ from tensorflow import Tensor
 from random_bases import device
 from random_bases.arguments import integer, plain
 from random_bases.bases.basis import Basis
-from random_bases.bases.tiles import layout, stored, unknown_one
+from random_bases.bases.tiles import layout, repeat, stored, unknown_one
 from random_bases.sampling import counter, derive_key, get_distribution, get_generator
 from random_bases.sampling.seeds import SAMPLES
 
@@ -180,7 +180,7 @@ class _Tiling:
             return (step + 1, tile, *use(step, tile, *state))
 
         zeros = self._layout.zeros(self._rows, self._columns)
-        return _repeat(self._row_steps, body, zeros, *state)[1:]
+        return repeat(self._row_steps, body, zeros, *state)[1:]
 
     def project(self, v: Tensor, key: Tensor, first: Tensor) -> Tensor:
         draw = self._drawer(v, key, first)
@@ -198,7 +198,7 @@ class _Tiling:
         if self._column_steps == 1:
             _, c = add_column(tf.constant(0), zeros)
         else:
-            (c,) = _repeat(self._column_steps, add_column, zeros)
+            (c,) = repeat(self._column_steps, add_column, zeros)
         return self._in_line(c)
 
     def expand(self, c: Tensor, key: Tensor, first: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ class _Tiling:
         arrays = [
             tf.TensorArray(part.dtype, size=self._column_steps, element_shape=part.shape) for part in zeros
         ]
-        arrays = _repeat(self._column_steps, write, *arrays)
+        arrays = repeat(self._column_steps, write, *arrays)
         return self._scale(self._join([array.stack() for array in arrays]))
 
     def sketch(self, v: Tensor, key: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
@@ -241,17 +241,6 @@ class _Tiling:
         state = self._in_steps(tf.zeros([self.dimensions])), *self._layout.sums(self._columns)
         c, *sums = self._sweep(draw, tf.constant(0), use, *state)
         return self._in_line(c), self._scale(self._join([part[tf.newaxis] for part in sums]))
-
-
-def _repeat(steps, body: Callable, *state):
-    """body(step, *state) -> (step + 1, *state), `steps` times; returns the state."""
-    _, *state = tf.while_loop(
-        lambda step, *_: step < steps,
-        body,
-        (tf.constant(0), *state),
-        parallel_iterations=1,
-    )
-    return state
 
 
 def _generator_at_hand(generator: str) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from random_bases.bases.basis import Basis
-from random_bases.bases.tiles import layout, stored, unknown_one
+from random_bases.bases.drawn import DrawnBasis
+from random_bases.bases.tiles import layout, stored
 from random_bases.bases.transforms import OverlappingTransform, choose, random_signs, walsh_hadamard
 from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import (
@@ -22,7 +22,7 @@ from random_bases.sampling.seeds import (
 )
 
 
-class FastfoodBasis(Basis):
+class FastfoodBasis(DrawnBasis):
     """P c = T G Pi H B pad(c), times sqrt(L) / |G|: every direction has length 1.
 
     B are random signs, H is the Walsh-Hadamard transform of L = 2^ceil(log2 n) elements, Pi a random
@@ -50,12 +50,10 @@ class FastfoodBasis(Basis):
 
     def __init__(self, size: int, dimensions: int):
         super().__init__(size, dimensions)
-        if self.size > 2**30:
-            raise ValueError(f"size={size} is too large for a Fastfood basis; allowed: <= 2**30.")
         self._padded = 2 ** (self.size - 1).bit_length()
         self._last = OverlappingTransform(self.size)
 
-    def _draw(self, one: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> _Drawn:
+    def draw(self, one: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> _Drawn:
         normals = _normals(derive_key(seed, draw, FASTFOOD_NORMALS), first, self.size, one)
         # All n normals of a draw can be 0 only if n is 1 or 2: then any direction does.
         square = tf.reduce_sum(normals**2)
@@ -68,22 +66,11 @@ class FastfoodBasis(Basis):
             random_signs(derive_key(seed, draw, FASTFOOD_BETWEEN), first, self._last.length, one),
         )
 
-    def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        return self._project_drawn(v, self._draw(unknown_one(v), seed, draw, first))
-
-    def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        return self._expand_drawn(c, self._draw(unknown_one(c), seed, draw, first))
-
-    def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor):
-        drawn = self._draw(unknown_one(v), seed, draw, first)
-        c = self._project_drawn(v, drawn)
-        return c, self._expand_drawn(c, drawn)
-
-    def _expand_drawn(self, c: Tensor, drawn: _Drawn) -> Tensor:
+    def expand_drawn(self, c: Tensor, drawn: _Drawn) -> Tensor:
         mixed = walsh_hadamard(tf.pad(c * drawn.signs, [[0, self._padded - self.dimensions]]))
         return self._last.forward(tf.gather(mixed, drawn.kept) * drawn.scale, drawn.between)
 
-    def _project_drawn(self, v: Tensor, drawn: _Drawn) -> Tensor:
+    def project_drawn(self, v: Tensor, drawn: _Drawn) -> Tensor:
         v = self._last.transposed(v, drawn.between) * drawn.scale
         mixed = walsh_hadamard(tf.scatter_nd(drawn.kept[:, tf.newaxis], v, [self._padded]))
         return mixed[: self.dimensions] * drawn.signs

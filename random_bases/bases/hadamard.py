@@ -18,14 +18,13 @@ diagonal, the equal probabilities make it (d / n) I.
 """
 
 import math
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from random_bases.bases.basis import Basis
-from random_bases.bases.tiles import unknown_one
+from random_bases.bases.drawn import DrawnBasis
 from random_bases.bases.transforms import OverlappingTransform, choose, hadamard_rows, random_signs
 from random_bases.sampling import counter, derive_key
 from random_bases.sampling.polynomials import sine_cosine
@@ -37,7 +36,7 @@ _ELEMENTS_PER_DIRECTION = 16
 _MOST_COLUMNS = 16
 
 
-class HadamardBasis(Basis):
+class HadamardBasis(DrawnBasis):
     """d exactly orthonormal directions of n elements, d <= n; with d = n, P P^T = I.
 
     Time O(n) for 16 d <= n (at most 16 products an element), else O(n log n); memory O(n), whatever
@@ -56,21 +55,17 @@ class HadamardBasis(Basis):
 
     def __init__(self, size: int, dimensions: int):
         super().__init__(size, dimensions)
-        if self.size > 2**30:
-            raise ValueError(f"size={size} is too large for a Hadamard basis; allowed: <= 2**30.")
         few = _ELEMENTS_PER_DIRECTION * self.dimensions <= self.size
         self._transform: Any = (_ProductSet if few else _Overlapping)(self.size, self.dimensions)
 
-    def trace_project(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        return self._transform.project(v, self._transform.draw(unknown_one(v), seed, draw, first))
+    def draw(self, one: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Any:
+        return self._transform.draw(one, seed, draw, first)
 
-    def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
-        return self._transform.expand(c, self._transform.draw(unknown_one(c), seed, draw, first))
+    def project_drawn(self, v: Tensor, drawn: Any) -> Tensor:
+        return self._transform.project(v, drawn)
 
-    def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
-        drawn = self._transform.draw(unknown_one(v), seed, draw, first)
-        c = self._transform.project(v, drawn)
-        return c, self._transform.expand(c, drawn)
+    def expand_drawn(self, c: Tensor, drawn: Any) -> Tensor:
+        return self._transform.expand(c, drawn)
 
 
 class _Overlapping:

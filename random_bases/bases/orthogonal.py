@@ -13,7 +13,7 @@ from tensorflow import Tensor
 from random_bases import device
 from random_bases.arguments import integer
 from random_bases.bases.basis import Basis
-from random_bases.bases.tiles import Pairs, stored, unknown_one
+from random_bases.bases.tiles import ComplexPairs, repeat, stored, unknown_one
 from random_bases.sampling import derive_key, get_distribution
 from random_bases.sampling.seeds import SAMPLES
 
@@ -52,7 +52,7 @@ class OrthogonalBasis(Basis):
         self._rows = min(self.block, self.dimensions)
         self._row_steps = -(-self.dimensions // self._rows)
         self._whole = _ELEMENTS_PER_DIRECTION * self._rows > self.size
-        self._layout = Pairs(get_distribution("normal"))
+        self._layout = ComplexPairs(get_distribution("normal"))
         pairs = -(-self.size // self._layout.block)
         self._columns = pairs if self._whole else min(pairs, max(1, _TILE_PAIRS // self._rows))
         self._column_steps = -(-pairs // self._columns)
@@ -67,7 +67,7 @@ class OrthogonalBasis(Basis):
         def write(step, c):
             return step + 1, c.write(step, self._dot(frame_of(step), parts))
 
-        (c,) = _repeat(self._row_steps, write, self._coordinates())
+        (c,) = repeat(self._row_steps, write, self._coordinates())
         return tf.reshape(c.stack(), [-1])[: self.dimensions]
 
     def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class OrthogonalBasis(Basis):
         def add(step, total):
             return step + 1, self._add(frame_of(step), total, tf.gather(c, step))
 
-        (total,) = _repeat(self._row_steps, add, self._split(tf.zeros([self.size])))
+        (total,) = repeat(self._row_steps, add, self._split(tf.zeros([self.size])))
         return self._join(total)
 
     def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
@@ -93,7 +93,7 @@ class OrthogonalBasis(Basis):
             return step + 1, c.write(step, new), self._add(frame, total, new)
 
         state = self._coordinates(), self._split(tf.zeros([self.size]))
-        c, total = _repeat(self._row_steps, add, *state)
+        c, total = repeat(self._row_steps, add, *state)
         return tf.reshape(c.stack(), [-1])[: self.dimensions], self._join(total)
 
     # Vectors of elements are complex64 [column steps, columns].
@@ -147,14 +147,14 @@ class OrthogonalBasis(Basis):
             gram += tf.matmul(real, real, transpose_b=True) + tf.matmul(imag, imag, transpose_b=True)
             return column + 1, gram
 
-        (gram,) = _repeat(self._column_steps, add, tf.zeros([self._rows, self._rows]))
+        (gram,) = repeat(self._column_steps, add, tf.zeros([self._rows, self._rows]))
         return gram
 
     def _dot(self, frame: "_Frame", parts: Tensor) -> Tensor:
         def add(column, sums):
             return column + 1, sums + self._layout.dot((frame.tile(column),), (tf.gather(parts, column),))
 
-        (sums,) = _repeat(self._column_steps, add, tf.zeros([self._rows]))
+        (sums,) = repeat(self._column_steps, add, tf.zeros([self._rows]))
         return frame.solve(sums, adjoint=False)
 
     def _add(self, frame: "_Frame", total: Tensor, c: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class OrthogonalBasis(Basis):
             (sums,) = self._layout.add((tf.gather(total, column),), (frame.tile(column),), weights)
             return column + 1, tf.tensor_scatter_nd_update(total, [[column]], [sums])
 
-        (total,) = _repeat(self._column_steps, add, total)
+        (total,) = repeat(self._column_steps, add, total)
         return total
 
 
@@ -192,12 +192,5 @@ def _gram_schmidt(rows: Tensor) -> Tensor:
         vector /= tf.norm(vector)
         return index + 1, tf.tensor_scatter_nd_update(done, [[index]], [vector])
 
-    (done,) = _repeat(vectors.shape[0], add, tf.zeros_like(vectors))
+    (done,) = repeat(vectors.shape[0], add, tf.zeros_like(vectors))
     return tf.complex(*tf.split(done, 2, axis=1))
-
-
-def _repeat(steps: int, body: Callable, *state):
-    _, *state = tf.while_loop(
-        lambda step, *_: step < steps, body, (tf.constant(0), *state), parallel_iterations=1
-    )
-    return state

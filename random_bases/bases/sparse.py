@@ -42,6 +42,10 @@ class SparseBasis(DenseBasis):
         super().__init__(size, dimensions, "sparse", generator, tile, density=share)
         self.density = plain(density)
 
+    def kind_of_entries(self) -> str:
+        size = f" of {self.size}" if isinstance(self.density, str) else ""
+        return super().kind_of_entries() + size
+
     def get_config(self) -> Dict[str, Any]:
         config = super().get_config()
         del config["distribution"]

@@ -6,7 +6,7 @@ stored, small enough for a cache, in a form whose every word is evaluated once: 
 pair of words as one complex number, or signs as the words themselves, 32 to a word.
 """
 
-from typing import Callable, Sequence, Tuple
+from typing import Any, Callable, Sequence, Tuple, Union
 
 import tensorflow as tf
 from tensorflow import Tensor
@@ -18,7 +18,7 @@ from random_bases.sampling.distributions import Distribution
 
 Tensors = Tuple[Tensor, ...]
 
-# How many planes or rows are summed by one loop: few enough for a compiler to unroll it, which lets it
+# How many positions or rows are summed by one loop: few enough for a compiler to unroll it, which lets it
 # vectorise the loop around it.
 _UNROLLED = 8
 # Partial sums of a row, added before the sum over the row: independent of each other, hence vectorised.
@@ -29,6 +29,17 @@ def unknown_one(data: Tensor) -> Tensor:
     """1, int32, but computed from `data`, a float32 tensor that is known at run time only."""
     bits = tf.bitcast(tf.reshape(data, [-1])[0], tf.int32)
     return tf.cast(tf.not_equal(tf.bitwise.bitwise_or(bits, 1), 0), tf.int32)
+
+
+def repeat(steps: Union[int, Tensor], body: Callable, *state: Any) -> Tuple[Any, ...]:
+    """body(step, *state) -> (step + 1, *state), `steps` times; returns the state."""
+    _, *state = tf.while_loop(
+        lambda step, *_: step < steps,
+        body,
+        (tf.constant(0), *state),
+        parallel_iterations=1,
+    )
+    return tuple(state)
 
 
 def stored(
@@ -55,10 +66,10 @@ def stored(
     return tuple(tensors)
 
 
-class Planes:
-    """Samples in planes: position p of all blocks together, as the generators return them.
+class Grouped:
+    """Samples as the generators return them: in groups, position p of all blocks together.
 
-    Vectors of elements are held as one float32 tensor [..., p, blocks] for each plane group.
+    Vectors of elements are held as one float32 tensor [..., p, blocks] for each group of p positions.
     """
 
     most_rows = _UNROLLED
@@ -66,9 +77,9 @@ class Planes:
     def __init__(self, distribution: Distribution, generator: str):
         self._distribution = distribution
         self._generator = get_generator(generator)
-        self._planes = self._generator.planes(distribution)
+        self._group_sizes = self._generator.group_sizes(distribution)
         self._words = generator == "counter"
-        self.block = sum(self._planes)
+        self.block = sum(self._group_sizes)
         self.block_bytes = 8 if self._words else 4 * self.block
 
     def draw(self, key: Tensor, direction: Tensor, rows: int, block: Tensor, blocks: int) -> Tensors:
@@ -83,28 +94,28 @@ class Planes:
         """Something of a tile's shape."""
         if self._words:
             return (tf.zeros([rows, blocks], tf.int32),) * 2
-        return tuple(tf.zeros([rows, p, blocks]) for p in self._planes)
+        return tuple(tf.zeros([rows, p, blocks]) for p in self._group_sizes)
 
     def sums(self, blocks: int) -> Tensors:
         """Zeros to add to."""
-        return tuple(tf.zeros([p, blocks]) for p in self._planes)
+        return tuple(tf.zeros([p, blocks]) for p in self._group_sizes)
 
     def _groups(self, tile: Tensors) -> Tensors:
         return self._distribution.from_words(*tile) if self._words else tile
 
     def rows(self, tile: Tensors) -> Tensors:
         """The tile's samples by position in their block: [rows, blocks] for each."""
-        return tuple(plane for group in self._groups(tile) for plane in tf.unstack(group, axis=1))
+        return tuple(position for group in self._groups(tile) for position in tf.unstack(group, axis=1))
 
     def split(self, v: Tensor) -> Tensors:
-        """[..., blocks * block] to planes."""
+        """[..., blocks * block] to groups."""
         v = tf.reshape(v, [*v.shape[:-1], -1, self.block])
         axes = [*range(v.shape.rank - 2), v.shape.rank - 1, v.shape.rank - 2]
-        return tuple(tf.split(tf.transpose(v, axes), list(self._planes), axis=-2))
+        return tuple(tf.split(tf.transpose(v, axes), list(self._group_sizes), axis=-2))
 
-    def join(self, planes: Tensors) -> Tensor:
+    def join(self, groups: Tensors) -> Tensor:
         """The inverse of `split`."""
-        v = tf.concat(planes, axis=-2)
+        v = tf.concat(groups, axis=-2)
         axes = [*range(v.shape.rank - 2), v.shape.rank - 1, v.shape.rank - 2]
         v = tf.transpose(v, axes)
         return tf.reshape(v, [*v.shape[:-2], -1])
@@ -112,21 +123,21 @@ class Planes:
     def dot(self, tile: Tensors, v: Tensors) -> Tensor:
         """The tile's rows times `v`: float32 [rows]."""
         sums = []
-        for group, planes in zip(self._groups(tile), v):
+        for group, elements in zip(self._groups(tile), v):
             for start in range(0, group.shape[1], _UNROLLED):
                 end = start + _UNROLLED
-                sums.append(tf.reduce_sum(group[:, start:end] * planes[start:end], axis=1))
+                sums.append(tf.reduce_sum(group[:, start:end] * elements[start:end], axis=1))
         return _sum_rows(tf.add_n(sums))
 
     def add(self, sums: Tensors, tile: Tensors, c: Tensor) -> Tensors:
         """Sums + c times the tile's rows."""
         weights = c[:, tf.newaxis, tf.newaxis]
         return tuple(
-            planes + tf.reduce_sum(group * weights, axis=0) for planes, group in zip(sums, self._groups(tile))
+            total + tf.reduce_sum(group * weights, axis=0) for total, group in zip(sums, self._groups(tile))
         )
 
 
-class Pairs:
+class ComplexPairs:
     """Two samples to a block, of the counter generator, as the parts of a complex number.
 
     Vectors of elements are held as one complex64 tensor [..., blocks].
@@ -156,8 +167,8 @@ class Pairs:
         v = tf.reshape(v, [*v.shape[:-1], -1, 2])
         return (tf.complex(v[..., 0], v[..., 1]),)
 
-    def join(self, planes: Tensors) -> Tensor:
-        (v,) = planes
+    def join(self, groups: Tensors) -> Tensor:
+        (v,) = groups
         v = tf.stack([tf.math.real(v), tf.math.imag(v)], axis=-1)
         return tf.reshape(v, [*v.shape[:-2], -1])
 
@@ -175,9 +186,9 @@ class Pairs:
 
 def layout(distribution: Distribution, generator: str):
     """The way to hold samples of `distribution` from `generator`; some devices have no complex numbers."""
-    if generator == "counter" and distribution.planes == (1, 1) and device.at_hand().has_complex:
-        return Pairs(distribution)
-    return Planes(distribution, generator)
+    if generator == "counter" and distribution.group_sizes == (1, 1) and device.at_hand().has_complex:
+        return ComplexPairs(distribution)
+    return Grouped(distribution, generator)
 
 
 def _sum_rows(terms: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from random_bases.arguments import integer
-from random_bases.bases.basis import Basis, float_tensor
+from random_bases.bases.basis import Basis
+from random_bases.tensors import float_tensor
 
 # Of a block of elements of all vectors, in float64.
 _BLOCK_BYTES = 2**25

@@ -17,7 +17,7 @@ from random_bases.bases.basis import Basis
 from random_bases.batches import stream
 from random_bases.compartments import Compartments
 from random_bases.evolution import shaping
-from random_bases.evolution.offspring import InPlace, Population, Together
+from random_bases.evolution.offspring import Chunked, InPlace, Population
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.keras_api import keras
 
@@ -315,10 +315,10 @@ class NaturalEvolutionStrategies:
             return
         self._compilation = compilation
         self._moves = self.in_place and is_plain_sgd(self.optimizer)
-        self._offspring: Union[InPlace, Together] = (
+        self._offspring: Union[InPlace, Chunked] = (
             InPlace(self._population, self._objective)
             if self.in_place
-            else Together(self._population, self._rows)
+            else Chunked(self._population, self._rows)
         )
         strategy = keras_api.strategy_of(self.model)
         if self._objective is not None:

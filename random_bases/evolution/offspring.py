@@ -48,7 +48,7 @@ class Population(NamedTuple):
         return self.model.trainable_variables
 
 
-class Together:
+class Chunked:
     """Offspring evaluated `rows` at a time, each in weights of its own: theta is not touched.
 
     Args:
@@ -162,7 +162,7 @@ class InPlace:
         self._evaluate = compile_(self._trace)
 
     def losses(self, iterator: Iterator, update: Tensor) -> Tensor:
-        """As `Together.losses`; with an objective, to be called eagerly."""
+        """As `Chunked.losses`; with an objective, to be called eagerly."""
         if self._objective is not None:
             return self._losses_by_python(iterator, update)
         number, signs = self._population.perturbations.number, len(self._population.signs)

@@ -10,6 +10,7 @@ from random_bases.bases.basis import Basis, compiled
 from random_bases.compartments import Compartments
 from random_bases.sampling.seeds import as_seed
 from random_bases.subspace import Subspace
+from random_bases.tensors import size_of
 
 
 class Perturbations:
@@ -39,7 +40,7 @@ class Perturbations:
         seed: int,
     ):
         self.number = number
-        self.size = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
+        self.size = sum(size_of(shape) for shape in shapes)
         self._bases = -(-number // self.size)
         in_each = -(-number // self._bases)
         self._subspace = Subspace(shapes, in_each, basis, compartments, "even", paths)

@@ -7,12 +7,12 @@ Nothing regenerates them, so they are kept: d x D numbers.
 
 from typing import List, Optional, Sequence
 
-import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
 from random_bases.optimizers.directions import Redraws, StateSpec, Step, filled
 from random_bases.optimizers.magnitude import count_of, keep_largest
+from random_bases.tensors import as_shapes, flat, size_of, split
 
 NAME = "history"
 _BYTES = 4  # of a float32
@@ -42,9 +42,8 @@ class GradientHistory:
         redraws: Redraws,
         keep: float = 1.0,
     ):
-        self.shapes = [tuple(int(n) for n in shape) for shape in shapes]
-        self._sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes]
-        size, self.dimensions = sum(self._sizes), dimensions
+        self.shapes = as_shapes(shapes)
+        size, self.dimensions = sum(map(size_of, self.shapes)), dimensions
         needed = _BYTES * dimensions * size
         if needed > memory_limit:
             raise ValueError(
@@ -62,10 +61,10 @@ class GradientHistory:
     ) -> Step:
         del replicas, recorded
         directions, tensors = tf.convert_to_tensor(self.state[0]), filled(tensors, self.shapes)
-        gradient = tf.concat([tf.reshape(tf.cast(t, tf.float32), [-1]) for t in tensors], axis=0)
+        gradient = flat([tf.cast(tensor, tf.float32) for tensor in tensors])
         c = tf.linalg.matvec(directions, gradient)
         kept = c if self._kept is None else keep_largest(c, self._kept)
-        parts = tf.split(tf.linalg.matvec(directions, kept, transpose_a=True), self._sizes)
+        update = split(tf.linalg.matvec(directions, kept, transpose_a=True), self.shapes)
 
         def with_gradient():
             direction = tf.math.divide_no_nan(gradient, tf.norm(gradient))
@@ -73,5 +72,4 @@ class GradientHistory:
             return tf.tensor_scatter_nd_update(directions, [[oldest]], [direction])
 
         self.state[0].assign(self.redraws.where_due(updates, with_gradient, directions))
-        update = [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes)]
         return Step(kept[tf.newaxis], update, c[tf.newaxis], c)

@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
 from random_bases.optimizers.collectives import current_replicas
-from random_bases.optimizers.rule import densify
 from random_bases.optimizers.wrapper import Wrapper
+from random_bases.tensors import densify
 
 _MOVED = ("gradient_accumulation_steps", "loss_scale_factor")
 

@@ -20,6 +20,7 @@ from random_bases.optimizers.directions import PartlyRedrawn, Redraws, SeededDir
 from random_bases.optimizers.error_feedback import ErrorFeedback
 from random_bases.optimizers.exchange import EXCHANGES, REPLICAS, Exchange
 from random_bases.subspace import Subspace
+from random_bases.tensors import densify
 
 _SINGLE = SingleReplica()
 
@@ -258,17 +259,6 @@ def _checked_basis(basis: Union[str, Dict[str, Any], Basis]) -> Union[str, Basis
     if isinstance(basis, Basis):
         return basis
     return one_of("basis", basis, [*bases.names(), history.NAME], "or a Basis")
-
-
-def densify(gradient, shape: Sequence[int]) -> Tensor:
-    """`gradient` as a dense tensor of a known shape, whether it was `IndexedSlices` or not."""
-    if isinstance(gradient, tf.IndexedSlices):
-        # tf.convert_to_tensor would warn, and forget the shape where it is a tensor of a graph.
-        summed = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, shape[0])
-        return tf.reshape(summed, shape)
-    gradient = tf.convert_to_tensor(gradient)
-    # Its own shape may be unknown, as of a Dense kernel with inputs of rank 3 and any batch size.
-    return gradient if gradient.shape.is_fully_defined() else tf.ensure_shape(gradient, shape)
 
 
 def positions(variables: Sequence, indices: Dict[Any, int], key: Callable) -> List[int]:

@@ -22,6 +22,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from random_bases import arguments, files
+from random_bases.tensors import size_of
 
 MAGIC = b"RNDSTEPS"
 FORMAT_VERSION = 1
@@ -62,7 +63,7 @@ class Log:
             raise DamagedLogError(f"log={path!r} has a header that is truncated or was altered.")
         self.header = files.header(self._content, MAGIC)
         self._digest = digest[:DIGEST_SIZE]
-        floats = 1 + int(np.prod(self.header["shape"]))
+        floats = 1 + size_of(self.header["shape"])
         self._sizes = {b"S": 9 + 4 * floats, b"H": 9 + files.HASH_SIZE, b"E": 9}
 
     def _records(self) -> Iterator[Tuple[int, bytes, Record]]:

@@ -73,9 +73,9 @@ def words(key: tf.Tensor, direction: tf.Tensor, rows: int, block: tf.Tensor, blo
     return threefry2x32(key, (directions, numbers))
 
 
-def planes(distribution: Distribution) -> Tuple[int, ...]:
+def group_sizes(distribution: Distribution) -> Tuple[int, ...]:
     """How many samples each of the tensors that `tile` returns holds of one block."""
-    return distribution.planes
+    return distribution.group_sizes
 
 
 def tile(
@@ -89,7 +89,7 @@ def tile(
     """Samples of `rows` directions and `blocks` blocks of elements.
 
     Element e of a direction lies in block e // L at position e % L, where L is the sum of
-    `planes(distribution)`: the samples that one pair of words gives. Positions are the leading axis
+    `group_sizes(distribution)`: the samples that one pair of words gives. Positions are the leading axis
     of a direction's samples, so that a vector processor works on many blocks at a time.
 
     Args:
@@ -101,7 +101,7 @@ def tile(
       blocks: how many blocks.
 
     Returns:
-      One float32 tensor of shape [rows, p, blocks] for each p of `planes(distribution)`.
+      One float32 tensor of shape [rows, p, blocks] for each p of `group_sizes(distribution)`.
     """
     return distribution.from_words(*words(key, direction, rows, block, blocks))
 
@@ -123,16 +123,16 @@ def entries(
     Returns:
       float32, of the broadcast shape.
     """
-    (plane,) = set(distribution.planes)  # as many samples from each word
-    block = 2 * plane  # a power of two
+    (each,) = set(distribution.group_sizes)  # as many samples from each word
+    block = 2 * each  # a power of two
     numbers = tf.bitwise.right_shift(elements, tf.constant(block.bit_length() - 1, tf.int32))
     place = tf.bitwise.bitwise_and(elements, tf.constant(block - 1, tf.int32))
     pair: Sequence = threefry2x32(key, (direction, numbers))
-    if plane > 1:
+    if each > 1:
         # The sample's bit becomes the lowest, which gives the first sample.
-        bit = tf.bitwise.bitwise_and(place, tf.constant(plane - 1, tf.int32))
+        bit = tf.bitwise.bitwise_and(place, tf.constant(each - 1, tf.int32))
         pair = [tf.bitwise.right_shift(word, tf.broadcast_to(bit, word.shape)) for word in pair]
     shape = pair[0].shape
     groups = distribution.from_words(*(tf.reshape(word, [1, -1]) for word in pair))
     first, second = (tf.reshape(group[:, 0], shape) for group in groups)
-    return tf.where(place < plane, first, second)
+    return tf.where(place < each, first, second)

@@ -18,7 +18,7 @@ from random_bases.arguments import fraction, number
 from random_bases.sampling.polynomials import horner, sine_cosine
 from random_bases.sampling.tracing import traced_once
 
-Planes = Tuple[tf.Tensor, ...]
+Samples = Tuple[tf.Tensor, ...]
 
 _SIGN_BIT = -(2**31)
 
@@ -30,9 +30,9 @@ class Distribution(NamedTuple):
       name: its name in `basis=`.
       mean: its expectation.
       variance: its variance.
-      planes: how many samples each tensor of `from_words` holds of one block.
+      group_sizes: how many samples each tensor of `from_words` holds of one block.
       from_words: two int32 tensors [rows, blocks] -> one float32 tensor [rows, p, blocks] for each p
-        of `planes`.
+        of `group_sizes`.
       from_native: (shape, seed int32 [2]) -> float32 samples by `tf.random.stateless_*`.
       kurtosis: the fourth central moment over the squared variance.
     """
@@ -40,15 +40,15 @@ class Distribution(NamedTuple):
     name: str
     mean: float
     variance: float
-    planes: Tuple[int, ...]
-    from_words: Callable[[tf.Tensor, tf.Tensor], Planes]
+    group_sizes: Tuple[int, ...]
+    from_words: Callable[[tf.Tensor, tf.Tensor], Samples]
     from_native: Callable[[Tuple[int, ...], tf.Tensor], tf.Tensor]
     kurtosis: float
 
     @property
     def block(self) -> int:
         """How many samples two words give."""
-        return sum(self.planes)
+        return sum(self.group_sizes)
 
 
 def _and(word: tf.Tensor, mask: int) -> tf.Tensor:
@@ -98,7 +98,7 @@ def _sine_cosine_of_word(word: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
 
 
 @traced_once
-def _normal_from_words(x0: tf.Tensor, x1: tf.Tensor) -> Planes:
+def _normal_from_words(x0: tf.Tensor, x1: tf.Tensor) -> Samples:
     """Box and Muller 1958: two words give two independent standard normals, at most 6.56 in size.
 
     The angle is uniform on the circle: the low 30 bits of `x1` place it in the quarter around 0, bit
@@ -118,7 +118,7 @@ def _symmetric_unit(word: tf.Tensor) -> tf.Tensor:
     return tf.cast(word, tf.float32) * np.float32(2.0**-31)
 
 
-def _uniform_from_words(half_width: float) -> Callable[[tf.Tensor, tf.Tensor], Planes]:
+def _uniform_from_words(half_width: float) -> Callable[[tf.Tensor, tf.Tensor], Samples]:
     scale = np.float32(half_width)
 
     def from_words(x0, x1):
@@ -142,7 +142,7 @@ def signs_of_words(words: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(tf.bitwise.bitwise_or(bits, one), tf.float32)
 
 
-def _rademacher_from_words(x0: tf.Tensor, x1: tf.Tensor) -> Planes:
+def _rademacher_from_words(x0: tf.Tensor, x1: tf.Tensor) -> Samples:
     return signs_of_words(x0), signs_of_words(x1)
 
 
@@ -151,7 +151,7 @@ def _rademacher_native(shape, seed):
     return tf.where(half < 0.0, -1.0, 1.0)
 
 
-def _shifted_rademacher(x0: tf.Tensor, x1: tf.Tensor) -> Planes:
+def _shifted_rademacher(x0: tf.Tensor, x1: tf.Tensor) -> Samples:
     return tuple(signs - 0.5 for signs in _rademacher_from_words(x0, x1))
 
 

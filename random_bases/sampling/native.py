@@ -13,8 +13,8 @@ from random_bases.sampling.counter import threefry2x32
 from random_bases.sampling.distributions import Distribution
 
 
-def planes(distribution: Distribution) -> Tuple[int, ...]:
-    """As `counter.planes`: here a block is one element."""
+def group_sizes(distribution: Distribution) -> Tuple[int, ...]:
+    """As `counter.group_sizes`: here a block is one element."""
     del distribution
     return (1,)
 

@@ -9,7 +9,6 @@ import tensorflow as tf
 import random_bases as rb
 from random_bases import bases
 from random_bases.keras_api import GENERATION, KERAS_VERSION, keras, set_random_seed
-from random_bases.models import parametrisation
 from random_bases.subspace import Subspace
 from tests import networks
 from tests.dense_reference import PER_BLOCK, dense, eagerly
@@ -20,23 +19,6 @@ MSE = keras.losses.MeanSquaredError
 
 needs_keras_3 = pytest.mark.skipif(KERAS_VERSION < (3, 0), reason="of Keras 3")
 has_keras_files = pytest.mark.skipif(KERAS_VERSION < (2, 11), reason="Keras 2.6 has no .keras files")
-
-_subspaces = {}
-
-
-@pytest.fixture(autouse=True)
-def shared_programs(monkeypatch):
-    """A subspace has no state but its programs, so models that ask for equal ones can share it."""
-
-    def subspace(*arguments):
-        key = repr(arguments[:-1])
-        if arguments[3] == "layer":  # what the paths, which Keras numbers, are for
-            return Subspace(*arguments)
-        if key not in _subspaces:
-            _subspaces[key] = Subspace(*arguments)
-        return _subspaces[key]
-
-    monkeypatch.setattr(parametrisation, "Subspace", subspace)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def in_element_order(tiles):
 def test_a_tile_is_laid_out_by_blocks_and_positions(name):
     distribution, key = get_distribution(name), stream_key(2**63 + 11, 6)
     tiles = counter.tile(distribution, tf.stack(int32(*key)), tf.constant(40), 3, tf.constant(1000), 5)
-    planes = counter.planes(distribution)
+    planes = counter.group_sizes(distribution)
     assert [tuple(part.shape) for part in tiles] == [(3, p, 5) for p in planes]
     assert sum(planes) == distribution.block == PER_BLOCK[name]
     words = threefry(key, np.meshgrid(40 + np.arange(3), 1000 + np.arange(5), indexing="ij"))

@@ -60,7 +60,7 @@ def test_both_generators_have_one_interface():
     assert get_generator("native") is native and get_generator("counter") is counter
     for generator in (native, counter):
         for distribution in DISTRIBUTIONS.values():
-            planes = generator.planes(distribution)
+            planes = generator.group_sizes(distribution)
             key = derive_key(as_seed(0), tf.constant(0), SAMPLES)
             tiles = generator.tile(distribution, key, tf.constant(5), 3, tf.constant(2), 4)
             assert [tuple(part.shape) for part in tiles] == [(3, p, 4) for p in planes]
