@@ -221,8 +221,8 @@ class _Tiling:
         arrays = [
             tf.TensorArray(part.dtype, size=self._column_steps, element_shape=part.shape) for part in zeros
         ]
-        arrays = repeat(self._column_steps, write, *arrays)
-        return self._scale(self._join([array.stack() for array in arrays]))
+        written = repeat(self._column_steps, write, *arrays)
+        return self._scale(self._join([array.stack() for array in written]))
 
     def sketch(self, v: Tensor, key: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
         if self._column_steps > 1:
