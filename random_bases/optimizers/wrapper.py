@@ -71,14 +71,14 @@ class Wrapper:
       redraw_fraction: a redraw is of this fraction of the directions only, those whose coordinates had
         the smallest magnitude in the step before; 1: of all. For bases of independent entries.
       error_feedback: True: what the directions of a step do not see of a gradient is remembered, in D
-        float32 numbers, and added to later ones: e <- e + g, c = P^T e, u = P c, e <- e - u, and the
-        inner optimizer gets u (Seide et al. 2014; Karimireddy et al. 2019, arXiv:1901.09847). E[u] is
-        about g, so the learning rate is SGD's own, not n / d times it; what arrives is late by about
-        n / d updates, which bounds it: see docs/methods.md. A number in (0, 1] is a leak: the
-        memory is multiplied by it at each update. Allowed with orthonormal bases that are redrawn, and
-        with others for `redraw_every=1` and at most about n / 2 directions; with all D directions, fixed, a
-        `keep_fraction` is what is left to remember (as in DeMo, arXiv:2411.19870), and then each replica
-        sends the values and indices of its own largest coordinates.
+        float32 numbers, and added to later ones: e <- e + g, c = P^T e, u = P c, e <- e - u, and the inner
+        optimizer gets u (Seide et al. 2014; Karimireddy et al. 2019, arXiv:1901.09847). E[u] is about g, so
+        the learning rate is SGD's own, not n / d times it; what arrives is late by about n / d updates,
+        which bounds it to about d / tr(H), with the Hessian H: see docs/methods.md. A number in (0, 1] is a
+        leak: the memory is multiplied by it at each update. Allowed with orthonormal bases that are
+        redrawn, and with others for `redraw_every=1` and at most about n / 2 directions; with all D
+        directions, fixed, a `keep_fraction` is what is left to remember (as in DeMo, arXiv:2411.19870), and
+        then each replica sends the values and indices of its own largest coordinates.
       memory_limit: with basis="history", and only with it: the most bytes that the gradients, 4 d D
         bytes, may take. While one is taken in there are two copies.
       name: of the optimizer.

@@ -116,6 +116,31 @@ def test_the_memory_stays_bounded(basis, dimensions, redraw_every):
     assert np.mean(lengths[-100:]) < 1.3 * np.mean(lengths[100:200])
 
 
+@pytest.mark.parametrize("decay", [0, 1], ids=["equal curvatures", "falling ones"])
+def test_the_bound_of_the_learning_rate(decay):
+    """On a quadratic with Hessian H the rate is bounded by about d / tr(H), whatever the spectrum."""
+    curvatures = np.float32(np.arange(1, D + 1) ** -float(decay))
+    rule = RandomBasesRule(4, basis="hadamard", seed=1, error_feedback=True)
+    rule.build([(D,)], ["x"])
+    rule.make_state(lambda spec: tf.Variable(tf.zeros(spec.shape)))
+    x = tf.Variable(tf.ones([D]))
+
+    @tf.function
+    def steps(rate, count):
+        for step in tf.range(count):
+            (update,) = rule([curvatures * x], step)
+            x.assign_sub(rate * update)
+
+    def reached(times):
+        x.assign(tf.ones([D]))
+        rule.directions.state[0].assign(tf.zeros([D]))
+        steps(tf.constant(times * 4 / curvatures.sum()), tf.constant(1000))
+        return float(tf.reduce_sum(curvatures * x**2)) / curvatures.sum()
+
+    assert reached(0.4) < 0.1
+    assert not reached(3.0) < 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
