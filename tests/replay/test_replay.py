@@ -9,7 +9,6 @@ import pytest
 import random_bases as rb
 from random_bases import sampling
 from random_bases.keras_api import GENERATION, keras, set_random_seed
-from tests.optimizers.conftest import shared_programs  # noqa: F401
 from tests.optimizers.helpers import (
     assert_close,
     assert_differ,
