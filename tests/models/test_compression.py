@@ -18,7 +18,7 @@ from random_bases.models import compression
 from random_bases.sampling import STREAM_VERSION
 from tests import networks
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = np.random.RandomState(0).uniform(size=(16, 28, 28)).astype(np.float32)
 
 
