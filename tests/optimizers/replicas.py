@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import random_bases as rb
+from random_bases import keras_api
 from random_bases.keras_api import GENERATION, keras
 from tests.optimizers.helpers import data, dense_model, flat, matrix, values
 
@@ -119,7 +120,7 @@ def collectives(function):
     return shapes
 
 
-def case(strategy, k, examples=24, mixed=False, logged=False, **arguments):
+def case(strategy, k, examples=24, mixed=False, logged=False, resumed=False, **arguments):
     x, y = data(examples=examples)
     arguments = {"dimensions": 10, "basis": "rademacher", "seed": 3, **arguments}
     with strategy.scope():
@@ -145,7 +146,24 @@ def case(strategy, k, examples=24, mixed=False, logged=False, **arguments):
         "shapes": shapes,
         "bytes": optimizer.bytes_per_step,
         "replayed": logged and replays(log, reached),
+        "parted": parted(strategy, model, optimizer, arguments, dataset) if resumed else None,
     }
+
+
+def parted(strategy, model, optimizer, arguments, dataset):
+    """How far weights are apart after another epoch, gone on with and restored from a checkpoint."""
+    path = tf.train.Checkpoint(model=model, optimizer=optimizer).save(tempfile.mkdtemp() + "/checkpoint")
+    with strategy.scope():
+        again, restored = dense_model(), rb.RandomBasesDescent(keras.optimizers.SGD(0.5), **arguments)
+        keras_api.compile_model(
+            again, jit_compile=False, optimizer=restored, loss=keras.losses.MeanSquaredError()
+        )
+        keras_api.build_optimizer(restored, again.trainable_variables)
+    tf.train.Checkpoint(model=again, optimizer=restored).restore(path)
+    for each in (model, again):
+        each.fit(dataset, epochs=1, verbose=0)
+    weights = [flat(values(each.trainable_variables)) for each in (model, again)]
+    return float(np.abs(weights[0] - weights[1]).max())
 
 
 def replays(log, reached):

@@ -29,7 +29,7 @@ CASES = {
     "independent layers": {"replicas": "independent", "compartments": "layer", "logged": True},
     "uneven last batch": {"replicas": "split", "examples": 21},
     "loss scale": {"replicas": "independent", "mixed": True},
-    "remembers": {"basis": "hadamard", "error_feedback": True, "logged": True},
+    "remembers": {"basis": "hadamard", "error_feedback": True, "logged": True, "resumed": True},
     "remembers, independent": {"basis": "hadamard", "error_feedback": 0.5, "replicas": "independent"},
     "remembers, split": {"basis": "hadamard", "error_feedback": True, "replicas": "split"},
     "remembers the smallest": {
@@ -85,6 +85,12 @@ def test_one_process_replays_the_log_of_several(run):
     _, results = run
     assert results["independent layers"]["replayed"] is True
     assert results["remembers"]["replayed"] is True
+
+
+def test_memories_of_replicas_are_saved_and_restored(run):
+    """Their mean, which is all that the weights of "shared" depend on."""
+    _, results = run
+    assert results["remembers"]["parted"] < 1e-6
 
 
 def test_only_coordinates_travel(run):
