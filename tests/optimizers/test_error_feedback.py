@@ -134,7 +134,7 @@ def test_the_bound_of_the_learning_rate(decay):
     def reached(times):
         x.assign(tf.ones([D]))
         rule.directions.state[0].assign(tf.zeros([D]))
-        steps(tf.constant(times * 4 / curvatures.sum()), tf.constant(1000))
+        steps(tf.constant(times * 4 / curvatures.sum(), tf.float32), tf.constant(1000))
         return float(tf.reduce_sum(curvatures * x**2)) / curvatures.sum()
 
     assert reached(0.4) < 0.1
