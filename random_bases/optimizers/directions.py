@@ -85,10 +85,9 @@ class SeededDirections:
         self.exchange = exchange
         self.seed = seed
         self.redraws = redraws
-        rows, columns = exchange.shape
         # How many, of all coordinates or of each replica's own; None: no choice is made.
-        self._kept = count_of(keep, rows * columns) if keep < 1 and not keep_own else None
-        self._own_kept = count_of(keep, columns) if keep < 1 and keep_own else None
+        self._kept = count_of(keep, exchange.dimensions) if keep < 1 and not keep_own else None
+        self._own_kept = count_of(keep, exchange.shape[1]) if keep < 1 and keep_own else None
         self.state: List[tf.Variable] = []
 
     @property

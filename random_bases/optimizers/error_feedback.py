@@ -74,7 +74,8 @@ class ErrorFeedback:
         step = self._directions.step(errors, updates, replicas, recorded)
         moved = self._directions.own_part(step, updates, replicas)
         # Gradients that are not finite, as under a loss scale that is too large, are not remembered.
-        finite = tf.reduce_all(tf.math.is_finite(step.coordinates))
+        # The update is the same on all replicas, and so is what they do.
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(part)) for part in step.update])
         for variable, error, part in zip(self.state, errors, moved):
             if error is not None:
                 rest = np.float32(self.replica_count) * (error - part)

@@ -59,7 +59,7 @@ class Exchange:
         self.replicas = replicas
         self.exchange = exchange
         self.replica_count = replica_count
-        self._dimensions = dimensions
+        self.dimensions = dimensions
         self._scale = replica_count if replicas == "split" and scaled else 1
         if replicas == "split" and dimensions < replica_count:
             raise ValueError(
@@ -112,7 +112,9 @@ class Exchange:
         wait for each other for ever.
         """
         kept = largest(own, count)
-        sent = tf.concat([tf.gather(own, kept), tf.bitcast(kept, tf.float32)], axis=0)
+        # A coordinate that is not finite may be left out; every replica must see that there was one.
+        values = tf.where(tf.reduce_all(tf.math.is_finite(own)), tf.gather(own, kept), np.float32(np.nan))
+        sent = tf.concat([values, tf.bitcast(kept, tf.float32)], axis=0)
         values, indices = tf.split(replicas.gather(sent), 2, axis=1)
         # In a fixed order, as in `expand`.
         rows = zip(tf.unstack(tf.bitcast(indices, tf.int32)), tf.unstack(values))
@@ -139,7 +141,7 @@ class Exchange:
     def _own_directions(self, index) -> Tuple[Tensor, Tensor]:
         """The index of a replica's first direction, and how many it has."""
         if self.replicas != "split":
-            return (0 if self.replicas == "shared" else index * self._dimensions), self._dimensions
-        each, more = divmod(self._dimensions, self.replica_count)
+            return (0 if self.replicas == "shared" else index * self.dimensions), self.dimensions
+        each, more = divmod(self.dimensions, self.replica_count)
         extra = tf.cast(index < more, tf.int32)
         return index * each + tf.minimum(index, more), each + extra

@@ -216,6 +216,15 @@ def test_gradients_that_are_not_finite_are_not_remembered():
     np.testing.assert_array_equal(memory(rule), before)
 
 
+def test_a_part_that_is_not_finite_is_not_remembered_where_few_coordinates_are_kept():
+    rule = built(compartments="layer", keep_fraction=0.25)
+    with eagerly():
+        rule(example(0), tf.constant(0))
+        before = memory(rule)
+        rule([tf.fill(SHAPES[0], np.nan), *example(1)[1:]], tf.constant(1))
+    np.testing.assert_array_equal(memory(rule), before)
+
+
 # --- In Keras -------------------------------------------------------------------------------------
 
 
