@@ -35,7 +35,7 @@ class Device(NamedTuple):
     all_gather: Callable[..., Tensor]
 
     def refuse(self, what: str) -> None:
-        """Raises ValueError, for `what` does not work here, unless this is a CPU or GPU."""
+        """Raises ValueError, saying that `what` does not work here, unless this is a CPU or GPU."""
         if self is not _STOCK:
             raise ValueError(f"{what} does not work on the {self.name}; docs/ipu.md lists what does.")
 

@@ -1,8 +1,9 @@
 """The directions of a step: what their coordinates are, and what the weights move by.
 
 `SeededDirections` are drawn from a seed, `PartlyRedrawn` from a seed and what was kept of earlier draws;
-`GradientHistory` (history.py) stores its own. All have the same members, and own the state that they keep
-from step to step; `ErrorFeedback` (error_feedback.py) stands around one of the first two.
+`GradientHistory` (history.py) stores its own. Each has `step`, and owns the state that it keeps from step to
+step; those that a seed tells can also `expand` recorded coordinates. `ErrorFeedback` (error_feedback.py)
+stands around `SeededDirections`.
 """
 
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
@@ -29,8 +30,8 @@ class Step(NamedTuple):
     Attributes:
       coordinates: of all replicas, float32 `Directions.shape`.
       update: what the inner optimizer gets, float32 tensors of the variables' shapes.
-      projected: the coordinates before any was left out.
-      own: this replica's part of `projected`, float32 [m].
+      projected: the coordinates before the choice among all of them; tells which are weakest.
+      own: this replica's coordinates before any choice, float32 [m]; tells what has left its memory.
     """
 
     coordinates: Tensor

@@ -27,9 +27,10 @@ class ErrorFeedback:
     """Members as of `SeededDirections`, with a memory of D numbers: a float32 variable for each weight.
 
     Each replica has a memory of its own: its g_k less what its own coordinates have moved. The law above
-    holds for their mean. That is what checkpoints and files hold, and what every replica gets when it is
-    restored, however many there are then: one replica goes on bit for bit; several with "shared" to
-    rounding, with other directions in each on a path of the same law.
+    holds for their mean, mean_k P_k P_k^T e_k being the update. The mean is what checkpoints and files hold,
+    and what every replica gets when it is restored, however many there are then: one replica goes on bit
+    for bit; several that share their directions and keep all coordinates to rounding; others on another
+    path of the same law.
 
     Args:
       directions: what is around it; not scaled, and choosing coordinates before they travel.
@@ -92,14 +93,14 @@ class ErrorFeedback:
 
 def _refuse_growth(directions: SeededDirections) -> None:
     subspace = directions.exchange.subspace
-    dimensions, size = directions.shape[1], subspace.size
+    dimensions, size = directions.exchange.fewest_directions, subspace.size
     for basis in subspace.compartment_bases:
         if dimensions < size and (directions.redraws.every is None or not basis.seeded):
             kept = "redraw_every=None" if basis.seeded else f"basis={basis!r}"
             raise ValueError(
                 f"error_feedback with {kept}: the same {dimensions} of {size} directions never see the rest, "
-                "which would be remembered without end; allowed: a basis that is redrawn, or as many "
-                "dimensions as parameters."
+                "which is remembered and never arrives; allowed: a basis that is redrawn, or as many "
+                "dimensions as parameters, for each replica."
             )
         if not basis.orthonormal:
             _refuse_long(basis, directions.redraws.every)

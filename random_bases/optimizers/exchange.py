@@ -133,6 +133,11 @@ class Exchange:
         # A fixed order: every replica rounds alike, and the replicas' weights never part.
         return [functools.reduce(tf.add, part) for part in zip(*parts)]
 
+    @property
+    def fewest_directions(self) -> int:
+        """How many directions the replica has that has the fewest."""
+        return self.dimensions // self.replica_count if self.replicas == "split" else self.dimensions
+
     def expand_own(self, c: Tensor, seed: int, draw: Tensor, index) -> List[Tensor]:
         """P_k c for one replica's coordinates c, float32 [m]."""
         first, _ = self._own_directions(index)

@@ -7,11 +7,12 @@ the three Keras optimizer APIs.
 
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
 from random_bases import arguments, bases
-from random_bases.arguments import fraction, integer, is_int, one_of, plain
+from random_bases.arguments import fraction, integer, is_int, is_number, one_of, plain
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments, allocate, split
 from random_bases.optimizers import history
@@ -24,7 +25,7 @@ from random_bases.tensors import densify
 
 _SINGLE = SingleReplica()
 
-# Either of which does a step.
+# Any of these does a step.
 Directions = Union[SeededDirections, history.GradientHistory, ErrorFeedback]
 
 
@@ -70,9 +71,7 @@ class RandomBasesRule:
         self.exchange = one_of("exchange", exchange, EXCHANGES)
         self.keep_fraction = fraction("keep_fraction", keep_fraction)
         self.redraw_fraction = fraction("redraw_fraction", redraw_fraction)
-        self.error_feedback = (
-            error_feedback if isinstance(error_feedback, bool) else fraction("error_feedback", error_feedback)
-        )
+        self.error_feedback = _checked_leak(error_feedback)
         self.memory_limit = plain(memory_limit)
         self._refuse_combinations()
         self.directions: Optional[Directions] = None
@@ -251,6 +250,15 @@ class RandomBasesRule:
             "error_feedback": self.error_feedback,
             "memory_limit": self.memory_limit,
         }
+
+
+def _checked_leak(error_feedback: Union[bool, float]) -> Union[bool, float]:
+    if isinstance(error_feedback, (bool, np.bool_)):
+        return bool(error_feedback)
+    what = "True, False or a number in (0, 1]"
+    arguments.check(is_number(error_feedback), "error_feedback", error_feedback, what, TypeError)
+    arguments.check(0 < error_feedback <= 1, "error_feedback", error_feedback, what)
+    return float(error_feedback)
 
 
 def _checked_basis(basis: Union[str, Dict[str, Any], Basis]) -> Union[str, Basis]:

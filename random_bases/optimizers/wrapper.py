@@ -74,11 +74,16 @@ class Wrapper:
         float32 numbers, and added to later ones: e <- e + g, c = P^T e, u = P c, e <- e - u, and the inner
         optimizer gets u (Seide et al. 2014; Karimireddy et al. 2019, arXiv:1901.09847). E[u] is about g, so
         the learning rate is SGD's own, not n / d times it; what arrives is late by about n / d updates,
-        which bounds it to about d / tr(H), with the Hessian H: see docs/methods.md. A number in (0, 1] is a
+        which bounds it to about d / tr(H), with the Hessian H: see docs/methods.md. It is later where fewer
+        directions see a memory: `redraw_every` times, and K times with "split". A number in (0, 1] is a
         leak: the memory is multiplied by it at each update. Allowed with orthonormal bases that are
-        redrawn, and with others for `redraw_every=1` and at most about n / 2 directions; with all D
-        directions, fixed, a `keep_fraction` is what is left to remember (as in DeMo, arXiv:2411.19870), and
-        then each replica sends the values and indices of its own largest coordinates.
+        redrawn, and with others for `redraw_every=1` and at most about n / 2 directions. What a
+        `keep_fraction` leaves out is remembered, too, and each replica then sends the values and indices
+        of its own largest coordinates; with all D directions, fixed, that is DeMo's compressor
+        (arXiv:2411.19870). Each replica has a memory e_k of its own, and the inner optimizer gets
+        mean_k P_k P_k^T e_k, with "split", too. Their mean is what is saved, and what each of any number
+        of replicas gets: one replica goes on bit for bit, several with "shared" and all coordinates to
+        rounding, others on another path. On IPUs with one replica only.
       memory_limit: with basis="history", and only with it: the most bytes that the gradients, 4 d D
         bytes, may take. While one is taken in there are two copies.
       name: of the optimizer.

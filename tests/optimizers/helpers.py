@@ -73,6 +73,17 @@ def apply(optimizer, grads, variables):
     optimizer.apply_gradients(list(zip(grads, variables)))
 
 
+def scaled_step(optimizer, grads, variables):
+    """Applies gradients as float16 training gets them: scaled, for the optimizer to unscale."""
+    if KERAS_VERSION >= (3, 0):
+        scale = optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
+        apply(optimizer, [grad * scale for grad in grads], variables)
+    else:
+        apply(
+            optimizer, optimizer.get_unscaled_gradients([g * optimizer.loss_scale for g in grads]), variables
+        )
+
+
 def stepped(optimizer, steps=4):
     """A `dense_model` after steps along made-up gradients: much faster than training."""
     model = dense_model()

@@ -20,6 +20,8 @@ from tests.optimizers.helpers import (
     flat,
     gradients,
     matrix,
+    needs_keras,
+    scaled_step,
     stepped,
     trained,
     values,
@@ -147,6 +149,8 @@ def test_the_bound_of_the_learning_rate(decay):
         ({"redraw_every": None}, "error_feedback with redraw_every=None: the same 8 of 64 directions"),
         ({"basis": "normal", "dimensions": 32}, "which is not orthonormal.* at most 31 of 64"),
         ({"basis": "normal", "redraw_every": 2}, "not orthonormal, and redraw_every=2"),
+        ({"basis": "fastfood"}, "not of independent entries either"),
+        ({"basis": rb.bases.OrthogonalBasis(D, 8, block=4)}, "not of independent entries either"),
         ({"basis": "bernoulli-2020"}, "entries of mean 0, not -0.5"),
         (
             {"basis": rb.bases.get("sparse", D, 8, density=1 / D)},
@@ -167,7 +171,7 @@ def test_a_memory_that_would_grow_is_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"error_feedback": 0}, ValueError, r"error_feedback=0 must be a number in \(0, 1\]"),
+        ({"error_feedback": 0}, ValueError, r"error_feedback=0 must be True, False or a number in \(0, 1\]"),
         ({"error_feedback": 1.5}, ValueError, "error_feedback=1.5 must be"),
         ({"error_feedback": "yes"}, TypeError, "error_feedback='yes' must be"),
         ({"error_feedback": None}, TypeError, "error_feedback=None must be"),
@@ -231,6 +235,40 @@ def test_a_part_that_is_not_finite_is_not_remembered_where_few_coordinates_are_k
 def test_with_all_directions_it_is_the_inner_optimizer():
     model = stepped(descent(dimensions=D))
     assert_close(model, stepped(keras.optimizers.SGD(0.5)), 1e-5)
+
+
+def test_clipping_inside_leaves_the_memory_as_it_is():
+    """What the inner optimizer makes of an update is its own affair."""
+    free, clipped = descent(), descent(keras.optimizers.SGD(0.5, clipvalue=0.01))
+    models = stepped(free), stepped(clipped)
+    assert_differ(*models)
+    np.testing.assert_array_equal(memory(free.rule), memory(clipped.rule))
+
+
+@needs_keras((3, 0), "gradient accumulation")
+def test_micro_batches_are_remembered_as_their_mean():
+    once, micro = dense_model(), dense_model()
+    whole = descent()
+    accumulated = descent(keras.optimizers.SGD(0.5, gradient_accumulation_steps=2))
+    for update in range(3):
+        grads = [gradients(once.trainable_variables, seed=2 * update + i) for i in range(2)]
+        for each in grads:
+            apply(accumulated, each, micro.trainable_variables)
+        apply(whole, [(a + b) / 2 for a, b in zip(*grads)], once.trainable_variables)
+    assert_close(micro, once, 1e-6)
+    np.testing.assert_allclose(memory(accumulated.rule), memory(whole.rule), atol=1e-5)
+
+
+def test_a_step_that_overflows_under_a_loss_scale_is_not_remembered():
+    model, inside = dense_model(), descent()
+    outer = keras.mixed_precision.LossScaleOptimizer(inside)
+    grads = gradients(model.trainable_variables)
+    scaled_step(outer, grads, model.trainable_variables)
+    before, weights = memory(inside.rule), model.get_weights()
+    scaled_step(outer, [grads[0] * np.inf, *grads[1:]], model.trainable_variables)
+    np.testing.assert_array_equal(memory(inside.rule), before)
+    for now, then in zip(model.get_weights(), weights):
+        np.testing.assert_array_equal(now, then)
 
 
 def test_it_arrives_where_plain_descent_does_not():

@@ -13,6 +13,7 @@ import tensorflow as tf
 import random_bases as rb
 from random_bases.keras_api import GENERATION, keras
 from random_bases.optimizers.exchange import Exchange
+from random_bases.optimizers.rule import RandomBasesRule
 from random_bases.subspace import Subspace
 from tests.dense_reference import eagerly
 from tests.optimizers.helpers import assert_equal, compile_, dense_model, fit, gradients
@@ -32,6 +33,12 @@ CASES = {
     "remembers": {"basis": "hadamard", "error_feedback": True, "logged": True, "resumed": True},
     "remembers, independent": {"basis": "hadamard", "error_feedback": 0.5, "replicas": "independent"},
     "remembers, split": {"basis": "hadamard", "error_feedback": True, "replicas": "split"},
+    "remembers, updates": {
+        "basis": "hadamard",
+        "error_feedback": True,
+        "replicas": "split",
+        "exchange": "updates",
+    },
     "remembers the smallest": {
         "basis": "hadamard",
         "dimensions": 64,
@@ -42,7 +49,14 @@ CASES = {
     "too few": {"replicas": "split", "compartments": 3, "dimensions": 5, "examples": 8},
 }
 # Each is compiled anew; these differ from others in little.
-SLOW_CASES = ("independent", "split", "uneven last batch", "remembers, independent", "remembers, split")
+SLOW_CASES = (
+    "independent",
+    "split",
+    "uneven last batch",
+    "remembers, independent",
+    "remembers, split",
+    "remembers, updates",
+)
 
 
 @pytest.fixture(
@@ -100,7 +114,7 @@ def test_only_coordinates_travel(run):
         d = arguments["dimensions"]
         if name == "remembers the smallest":
             shapes, sent = [[1, 8 + 8]], (4 + 4) * 8 * (k - 1)  # values and indices
-        elif name == "updates":
+        elif name in ("updates", "remembers, updates"):
             shapes, sent = [[5, 6], [6], [6, 4], [4]], 4 * D * 2 * (k - 1) // k
         elif arguments["replicas"] == "shared":
             shapes, sent = [[d]], 4 * d * 2 * (k - 1) // k
@@ -188,6 +202,17 @@ def test_bad_arguments_are_named(arguments, message):
 def test_fewer_directions_than_replicas_are_refused():
     with pytest.raises(ValueError, match='dimensions=3 with replicas="split" is fewer than the 4 replicas'):
         Exchange("split", "coordinates", 3, 4, lambda n: Subspace([[D]], n))
+
+
+def test_a_replica_with_fewer_directions_than_parameters_cannot_remember_for_ever():
+    arguments = {"basis": "hadamard", "redraw_every": None, "error_feedback": True, "replicas": "split"}
+    for dimensions, refused in ((2 * D - 1, True), (2 * D, False)):
+        rule = RandomBasesRule(dimensions, **arguments)
+        if refused:
+            with pytest.raises(ValueError, match="the same 63 of 64 directions never see the rest"):
+                rule.build([[D]], ["x"], replica_count=2)
+        else:
+            rule.build([[D]], ["x"], replica_count=2)
 
 
 def test_arguments_are_part_of_the_configuration():

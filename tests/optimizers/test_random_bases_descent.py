@@ -28,6 +28,7 @@ from tests.optimizers.helpers import (
     matrix,
     needs_keras,
     number,
+    scaled_step,
     stepped,
     trained,
     values,
@@ -443,17 +444,6 @@ def test_keras_puts_loss_scaling_outside(policy):
     assert int(model.optimizer.iterations) == 8
     assert_close(model, exact, 0.01)
     assert_differ(model, dense_model(), by=0.05)
-
-
-def scaled_step(optimizer, grads, variables):
-    """Applies gradients as float16 training gets them: scaled, for the optimizer to unscale."""
-    if KERAS_VERSION >= (3, 0):
-        scale = optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
-        apply(optimizer, [grad * scale for grad in grads], variables)
-    else:
-        apply(
-            optimizer, optimizer.get_unscaled_gradients([g * optimizer.loss_scale for g in grads]), variables
-        )
 
 
 def test_inside_loss_scaling_finite_steps_are_the_same():
