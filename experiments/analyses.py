@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, Optional, Sequence, Union
 import ml_collections
 import numpy as np
 
-from experiments import analysis_figures, datasets, methods, networks, results, training
+from experiments import datasets, methods, networks, results, training
+from experiments.figures import analyses as figures
 from random_bases.analysis import (
     approximation,
     curvature,
@@ -95,7 +96,7 @@ def run(
             content = {"data": _ANALYSES[name](config, workdir), "config": config.to_dict()}
             results.write_json(path, {**content, **training.environment()})
         found[name] = results.read_json(path)
-        getattr(analysis_figures, name)(workdir / f"{name}.png", found[name]["data"])
+        getattr(figures, name)(workdir / f"{name}.png", found[name]["data"])
     return found
 
 

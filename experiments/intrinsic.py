@@ -25,7 +25,8 @@ from typing import Any, Dict, List, Optional, Union
 import ml_collections
 
 import random_bases
-from experiments import datasets, figures, networks, results, training
+from experiments import datasets, networks, results, training
+from experiments.figures import curves
 from random_bases import keras_api
 from random_bases.analysis import intrinsic_dimension
 from random_bases.batches import without_autotuning
@@ -230,7 +231,7 @@ def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: i
         **training.environment(),
     }
     _write_csv(workdir / "evaluations.csv", rows)
-    figures.intrinsic_dimension(
+    curves.intrinsic_dimension(
         workdir / "accuracy.png",
         found.curve(),
         mean,

@@ -6,7 +6,8 @@ from typing import Any, Dict, Union
 import ml_collections
 import numpy as np
 
-from experiments import figures, methods, results
+from experiments import methods, results
+from experiments.figures import curves
 from experiments.methods.averaging import InTrajectory, load_trajectory
 from random_bases import averaging
 from random_bases.bases.trajectory import explained_variance_ratio
@@ -28,7 +29,7 @@ def inspect(directory: Union[str, Path], figure: Path) -> Dict[int, float]:
     trajectory = averaging.Trajectory(directory)
     ratio = explained_variance_ratio(trajectory.weights)
     title = f"{len(trajectory)} snapshots, steps {trajectory.steps[0]:,} to {trajectory.steps[-1]:,}"
-    figures.explained_variance(figure, {"trajectory": ratio}, title)
+    curves.explained_variance(figure, {"trajectory": ratio}, title)
     explained = np.cumsum(ratio)
     return {k: float(explained[k - 1]) for k in (1, 2, 3, 5, 10, 20, 40, 80) if k <= len(ratio)}
 
@@ -68,5 +69,5 @@ def compare(directory: Union[str, Path]) -> Dict[str, Dict[str, Any]]:
     if not content:
         raise ValueError(f"{directory} has no finished runs: <name>/result.json.")
     results.write_json(directory / "comparison.json", content)
-    figures.averaging(directory / "comparison.png", content)
+    curves.averaging(directory / "comparison.png", content)
     return content

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 
 from absl import app, flags, logging
 
-from experiments import figures, results, training
+from experiments import results, training
+from experiments.figures import curves
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Where runs and results go.")
 _EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs of each run.", lower_bound=1)
@@ -41,7 +42,7 @@ def main(argv):
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # checkpoints are no news
     workdir = Path(_WORKDIR.value)
-    rows, curves, collected = [], {}, []
+    rows, accuracies, collected = [], {}, []
     for method, basis, changes in _RUNS:
         name = method if method == "sgd" else f"{method}-{basis}"
         label = method.upper()
@@ -58,7 +59,7 @@ def main(argv):
         config.update(changes)
         result = training.run(config, workdir / name, overwrite=_OVERWRITE.value, verbose="run")
         collected.append({"name": name, **result})
-        curves[name] = result["validation_accuracy"]
+        accuracies[name] = result["validation_accuracy"]
         rows.append(
             {
                 "method": label,
@@ -73,9 +74,9 @@ def main(argv):
     print(f"\nHandwritten digits, a network of {parameters} parameters, {_EPOCHS.value} epochs:\n")
     print(results.format_table(rows))
     results.write_json(workdir / "results.json", collected)
-    figures.accuracy_curves(
+    curves.accuracy_curves(
         workdir / "accuracy.png",
-        curves,
+        accuracies,
         title=f"Handwritten digits: {_DIMENSIONS.value} random directions of {parameters}",
         ylabel="validation accuracy",
     )

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 
 from absl import app, flags
 
-from experiments.paper import figure_data, runner, runs, sweep
+from experiments.figures import panels
+from experiments.paper import runner, runs, sweep
 
 _CONFIG = flags.DEFINE_string("config", None, "The stem of a file in configs/.")
 _METHOD = flags.DEFINE_string("method", "rbd", "As of the configuration.")
@@ -53,7 +54,7 @@ def main(argv):
     name = runs.series(_CONFIG.value, **changes()).name
     content = sweep.content(f"{_CONFIG.value}, {name}", which, workdir, _EPOCHS.value)
     directory.mkdir(parents=True, exist_ok=True)
-    figure_data.write(content, directory, f"sweep_{_CONFIG.value}_{name}")
+    panels.write(content, directory, f"sweep_{_CONFIG.value}_{name}")
     print(f"best by training accuracy: {content['best_by_training']}")
     print(f"{directory}/sweep_{_CONFIG.value}_{name}.png")
     return 1 if failures else 0

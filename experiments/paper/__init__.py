@@ -11,6 +11,5 @@
 | `adam_column.py`, `sweep.py`                   | our column of Table 1; learning rates               |
 | `runner.py`                                    | runs in processes                                   |
 | `timing.py`                                    | CPU times that figures show ratios of               |
-| `figure_data.py`, `plots.py`                   | figures as data, drawn with matplotlib and plotly   |
 | `agreement.py`, `series_index.py`, `report.py` | where we agree, what ran, the page of it all        |
 """

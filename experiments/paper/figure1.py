@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import datasets, methods, networks, results, training
-from experiments.paper import figure_data, runs, timing
+from experiments.figures import surface
+from experiments.paper import runs, timing
 from experiments.paper.presets import Preset
 from random_bases import bases
 from random_bases.analysis import directions, landscape
@@ -37,10 +37,10 @@ def plan(preset: Preset) -> List[runs.Run]:
 def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     """What `figure1.json` holds: the surface, the point and its arrows."""
     del preset
-    return {**timing.kept(workdir / "figure1_surface.json", surface), **training.environment()}
+    return {**timing.kept(workdir / "figure1_surface.json", measured), **training.environment()}
 
 
-def surface() -> Dict[str, Any]:
+def measured() -> Dict[str, Any]:
     """Trains the network, and measures the loss around it and the arrows."""
     model, pair = _trained()
     two = directions.draw(model, 2, seed=0, filter_normalize=True)
@@ -95,49 +95,8 @@ def _gradient(model, two, pair) -> np.ndarray:
     return np.array([np.diff(values)[0] for values in (along_first, along_second)]) / (2 * _DIFFERENCE)
 
 
-def draw(found: Dict[str, Any], path: Path) -> None:
-    """Draws the surface and the arrows in its tangent plane; the path's ending chooses the format."""
-    figure = Figure(figsize=(7.2, 5.0))
-    axes = figure.add_axes([0.04, 0.06, 0.92, 0.94], projection="3d")
-    axes.computed_zorder = False  # arrows would vanish behind the surface
-    first, second = np.meshgrid(found["axis"], found["axis"], indexing="ij")
-    axes.plot_surface(first, second, np.array(found["loss"]), cmap="viridis", alpha=0.75, linewidth=0)
-    _draw_basis(axes, found)
-    for name, label, colour in (
-        ("descent", "steepest descent", "black"),
-        ("descent_in_basis", "its part in the random basis", "tab:red"),
-    ):
-        step = np.array(found[name])
-        axes.quiver(
-            *found["point"],
-            found["loss_at_point"],
-            *step,
-            float(step @ np.array(found["gradient"])),
-            color=colour,
-            linewidth=2.5,
-            label=label,
-            zorder=10,
-        )
-    axes.set_xlabel("weight 1")
-    axes.set_ylabel("weight 2")
-    axes.set_zlabel("training loss")
-    axes.view_init(elev=40, azim=-80)
-    axes.legend(loc="upper left")
-    figure_data.save(figure, path)
-
-
-def _draw_basis(axes, found: Dict[str, Any]) -> None:
-    """The vertical plane over the line that the basis spans."""
-    direction = np.array(found["descent_in_basis"])
-    direction = direction / np.linalg.norm(direction)
-    ends = np.array(found["point"]) + np.outer([-0.4, 1.2], direction)
-    heights = np.array([0.0, 1.3 * found["loss_at_point"]])
-    corners = [np.repeat(ends[:, i : i + 1], 2, axis=1) for i in range(2)]
-    axes.plot_surface(*corners, np.tile(heights, (2, 1)), color="tab:red", alpha=0.2, linewidth=0, zorder=5)
-
-
 def write(found: Dict[str, Any], directory: Path) -> None:
     """Writes `figure1.json`, `figure1.png` and `figure1.svg`."""
     results.write_json(directory / "figure1.json", found)
     for ending in ("png", "svg"):
-        draw(found, directory / f"figure1.{ending}")
+        surface.draw(found, directory / f"figure1.{ending}")

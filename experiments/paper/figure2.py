@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Sequence
 import tensorflow as tf
 
 from experiments import training
-from experiments.paper import figure_data, published, runs, timing
+from experiments.figures import panels
+from experiments.paper import published, runs, timing
 from experiments.paper.presets import Network, Preset
 from random_bases.optimizers.exchange import Exchange
 from random_bases.subspace import Subspace
@@ -71,22 +72,22 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     main = preset.main
     times = timing.kept(workdir / f"figure2_times_{main.config}.json", lambda: _times(main, preset.workers))
     relative = [
-        figure_data.line(name, preset.workers, [value / times[name][0] for value in times[name]])
+        panels.line(name, preset.workers, [value / times[name][0] for value in times[name]])
         for name in _EXCHANGES
     ]
     several = [workers for workers in preset.workers if workers > 1]
     sent = [traffic(workers, main) for workers in several]
     bytes_sent = [
-        figure_data.line(f"{main.dimensions} coordinates", several, [each["coordinates"] for each in sent]),
-        figure_data.line("SGD's gradients", several, [each["sgd"] for each in sent]),
+        panels.line(f"{main.dimensions} coordinates", several, [each["coordinates"] for each in sent]),
+        panels.line("SGD's gradients", several, [each["sgd"] for each in sent]),
     ]
     return {
         "panels": [
-            figure_data.panel(
+            panels.panel(
                 "Accuracy", "workers", "validation accuracy (%)", accuracy, "log", diverged=diverged
             ),
-            figure_data.panel("CPU time of a worker's bases", "workers", "relative to one", relative, "log"),
-            figure_data.panel("Traffic of a worker", "workers", "bytes a step", bytes_sent, "log", "log"),
+            panels.panel("CPU time of a worker's bases", "workers", "relative to one", relative, "log"),
+            panels.panel("Traffic of a worker", "workers", "bytes a step", bytes_sent, "log", "log"),
         ],
         "cpu_milliseconds": times,
         **training.environment(),
@@ -141,4 +142,4 @@ def traffic(workers: int, network: Network) -> Dict[str, int]:
 
 def write(found: Dict[str, Any], directory: Path) -> None:
     """Writes `figure2.json`, `figure2.png` and `figure2.svg`."""
-    figure_data.write(found, directory, "figure2")
+    panels.write(found, directory, "figure2")

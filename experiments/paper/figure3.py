@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from experiments import training
-from experiments.paper import figure_data, published, runs
+from experiments.figures import panels
+from experiments.paper import published, runs
 from experiments.paper.presets import Preset
 
 
@@ -31,11 +32,11 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     curves = []
     for label, each in which.items():
         curve = runs.measured(each, workdir).curve
-        curves.append(figure_data.line(label, range(1, len(curve) + 1), [100 * value for value in curve]))
+        curves.append(panels.line(label, range(1, len(curve) + 1), [100 * value for value in curve]))
     title = published.FIGURE_3_NAMES.get(preset.deep, preset.deep)
     return {
         "panels": [
-            figure_data.panel(
+            panels.panel(
                 title,
                 "epoch",
                 "validation accuracy (%)",
@@ -63,4 +64,4 @@ def gaps(preset: Preset, workdir: Path) -> Dict[str, Any]:
 
 def write(found: Dict[str, Any], directory: Path) -> None:
     """Writes `figure3.json`, `figure3.png` and `figure3.svg`."""
-    figure_data.write(found, directory, "figure3")
+    panels.write(found, directory, "figure3")

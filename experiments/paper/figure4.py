@@ -6,7 +6,8 @@ from typing import Any, Dict, List
 import tensorflow as tf
 
 from experiments import training
-from experiments.paper import figure_data, runs, timing
+from experiments.figures import panels
+from experiments.paper import runs, timing
 from experiments.paper.presets import Network, Preset
 from random_bases.subspace import Subspace
 
@@ -47,12 +48,12 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     accuracy = runs.accuracy_line(f"Hadamard, {epochs} epochs", list(which.items()), workdir, epochs)
     times = timing.kept(workdir / f"figure4_times_{network.config}.json", lambda: _times(network))
     relative = [
-        figure_data.line(basis, numbers(network), [value / times["normal"][0] for value in times[basis]])
+        panels.line(basis, numbers(network), [value / times["normal"][0] for value in times[basis]])
         for basis in _TIMED
     ]
     return {
         "panels": [
-            figure_data.panel(
+            panels.panel(
                 "Accuracy",
                 "compartments",
                 "validation accuracy (%)",
@@ -60,7 +61,7 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
                 "log",
                 diverged=runs.diverged(which, workdir),
             ),
-            figure_data.panel(
+            panels.panel(
                 "CPU time of a step's bases",
                 "compartments",
                 "relative to normal, one",
@@ -88,4 +89,4 @@ def _cpu_milliseconds(network: Network, number: int, basis: str) -> float:
 
 def write(found: Dict[str, Any], directory: Path) -> None:
     """Writes `figure4.json`, `figure4.png` and `figure4.svg`."""
-    figure_data.write(found, directory, "figure4")
+    panels.write(found, directory, "figure4")

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from experiments import training
-from experiments.paper import figure_data, runs
+from experiments.figures import panels
+from experiments.paper import runs
 from experiments.paper.presets import Network, Preset
 
 # The 2020 code leaves uniform at variance 1/3, and its Bernoulli(0.5) at mean -0.5.
@@ -39,12 +40,12 @@ def _panel(title: str, which: Dict[str, runs.Series], workdir: Path) -> Dict[str
     lines = []
     for basis, each in which.items():
         curve = [100 * value for value in runs.measured(each, workdir, epochs).curve]
-        lines.append(figure_data.line(basis, range(1, len(curve) + 1), curve))
-    return figure_data.panel(
+        lines.append(panels.line(basis, range(1, len(curve) + 1), curve))
+    return panels.panel(
         title, "epoch", "validation accuracy (%)", lines, diverged=runs.diverged(which, workdir)
     )
 
 
 def write(found: Dict[str, Any], directory: Path) -> None:
     """Writes `figure5.json`, `figure5.png` and `figure5.svg`."""
-    figure_data.write(found, directory, "figure5")
+    panels.write(found, directory, "figure5")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from experiments import training
-from experiments.paper import figure_data, runs
+from experiments.figures import panels
+from experiments.paper import runs
 from experiments.paper.presets import Network, Preset
 from random_bases.analysis import approximation
 
@@ -39,7 +40,7 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     title = f"{preset.main.config}, D = {preset.main.parameters:,}"
     return {
         "panels": [
-            figure_data.panel(
+            panels.panel(
                 title,
                 "directions d",
                 "validation accuracy (%)",
@@ -54,4 +55,4 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
 
 def write(found: Dict[str, Any], directory: Path) -> None:
     """Writes `figure6.json`, `figure6.png` and `figure6.svg`."""
-    figure_data.write(found, directory, "figure6")
+    panels.write(found, directory, "figure6")

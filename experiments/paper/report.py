@@ -1,4 +1,4 @@
-"""The page: one HTML file with tables, plots, configurations and findings, which needs no network.
+"""The page: one HTML file with tables, interactive, configurations and findings, which needs no network.
 
 It is made of what is in `<directory>/paper/`: the JSON files of table and figures, `runs.json`, and
 `findings.md`, which people write.
@@ -25,7 +25,7 @@ def write(directory: Path) -> None:
       FileNotFoundError: if there is no `<directory>/paper/runs.json`.
       ImportError: without plotly (the `[experiments]` extra).
     """
-    from experiments.paper import plots
+    from experiments.figures import interactive
 
     folder = directory / "paper"
     runs = results.read_json(folder / "runs.json")
@@ -36,13 +36,13 @@ def write(directory: Path) -> None:
         summary=_summary(found, folder),
         table=_table1(found.get("table1")),
         ours=html.escape(adam_column.described()),
-        figures="\n".join(_figure(name, found.get(name), folder, plots) for name in published.FIGURES),
+        figures="\n".join(_figure(name, found.get(name), folder, interactive) for name in published.FIGURES),
         augmentation=_augmentation(found.get("augmentation")),
-        sweeps=_sweeps(found, plots),
+        sweeps=_sweeps(found, interactive),
         protocol=table([dict(zip(("", "paper", "here"), each)) for each in published.DIFFERENCES]),
         machine=_machine(runs),
         runs="\n".join(_run(entry) for entry in runs),
-        plotly=plots.script(),
+        plotly=interactive.script(),
     )
     (directory / "report.html").write_text(page, encoding="utf-8")
 
@@ -87,7 +87,7 @@ def _augmentation(content: Optional[Dict[str, Any]]) -> str:
     return f"{table(augmentation.table(content))}\n{table(augmentation.parts_table(content))}"
 
 
-def _figure(name: str, content: Optional[Dict[str, Any]], folder: Path, plots) -> str:
+def _figure(name: str, content: Optional[Dict[str, Any]], folder: Path, interactive) -> str:
     heading = f'<h3 id="{name}">{_title(name)}</h3>\n<p>The paper: {html.escape(published.FIGURES[name])}</p>'
     if content is None:
         return f"{heading}\n<p>Not run yet.</p>"
@@ -96,10 +96,10 @@ def _figure(name: str, content: Optional[Dict[str, Any]], folder: Path, plots) -
         alt = "A loss surface with two arrows: the steepest descent, and its part in a random basis"
         parts = [
             f'<img src="data:image/png;base64,{image}" alt="{alt}">',
-            plots.surface(content, "figure1-plot"),
+            interactive.surface(content, "figure1-plot"),
         ]
     else:
-        parts = [plots.panel(each, f"{name}-{i}") for i, each in enumerate(content["panels"])]
+        parts = [interactive.panel(each, f"{name}-{i}") for i, each in enumerate(content["panels"])]
     links = ", ".join(
         f'<a href="paper/{name}.{ending}">{ending.upper()}</a>' for ending in ("png", "svg", "json")
     )
@@ -114,9 +114,9 @@ def _panels(parts: List[str]) -> str:
     return '<div class="panels">' + "".join(f'<div class="panel">{part}</div>' for part in parts) + "</div>"
 
 
-def _sweeps(found: Dict[str, Any], plots) -> str:
+def _sweeps(found: Dict[str, Any], interactive) -> str:
     parts = [
-        plots.panel(each, f"{name}-{i}")
+        interactive.panel(each, f"{name}-{i}")
         for name, content in found.items()
         if name.startswith("sweep_")
         for i, each in enumerate(content["panels"])

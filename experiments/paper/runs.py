@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from experiments import results
-from experiments.paper import figure_data
+from experiments.figures import panels
 
 # Where they stand in a directory's name; others follow as key=value.
 _NAMED = ("method", "basis")
@@ -167,4 +167,4 @@ def measured_line(label: str, points: List[Tuple[float, Measured]], style: str =
     """A line of percentages against x, of what has run."""
     found = [(x, each) for x, each in points if each.accuracies]
     deviations = [None if each.deviation is None else 100 * each.deviation for _, each in found]
-    return figure_data.line(label, [x for x, _ in found], [100 * e.mean for _, e in found], deviations, style)
+    return panels.line(label, [x for x, _ in found], [100 * e.mean for _, e in found], deviations, style)

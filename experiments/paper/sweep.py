@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from experiments import training
-from experiments.paper import figure_data, runs
+from experiments.figures import panels
+from experiments.paper import runs
 
 
 def series(config: str, changes: Dict[str, Any], powers: List[int]) -> Dict[float, runs.Series]:
@@ -24,15 +25,13 @@ def content(title: str, which: Dict[float, runs.Series], workdir: Path, epochs: 
     """What `sweep_*.json` holds: accuracies, and the best rate by the training examples alone."""
     found = {rate: runs.measured(each, workdir, epochs) for rate, each in which.items()}
     whole = {rate: each for rate, each in found.items() if each.accuracies and each.epochs == epochs}
-    training_line = figure_data.line(
-        "training", list(whole), [100 * each.training for each in whole.values()]
-    )
+    training_line = panels.line("training", list(whole), [100 * each.training for each in whole.values()])
     points = [(rate, which[rate]) for rate in whole]
     diverged = [rate for rate, each in found.items() if each.diverged]
     validation = runs.accuracy_line("validation", points, workdir, epochs)
     return {
         "panels": [
-            figure_data.panel(
+            panels.panel(
                 f"{title}, {epochs} epochs",
                 "learning rate",
                 "accuracy (%)",

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments import figures, results
+from experiments import results
 
 
 def test_json_round_trip_leaves_no_other_file(tmp_path):
@@ -35,11 +35,3 @@ def test_table_is_aligned():
     assert lines[0] == "| a   | long |"
     assert lines[3] == "| 100 | y    |"
     assert len({len(line) for line in lines}) == 1
-
-
-@pytest.mark.parametrize("ending, magic", [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_figure_is_written(tmp_path, ending, magic):
-    path = tmp_path / f"curves.{ending}"
-    figures.accuracy_curves(path, {"sgd": [0.5, 0.75], "rbd": [0.25]}, "title", "accuracy")
-    content = path.read_bytes()
-    assert content.startswith(magic) and len(content) > 1000

@@ -6,7 +6,7 @@ from experiments.paper import figure1
 
 @pytest.mark.slow
 def test_the_arrows_are_steepest_descent_and_its_part_in_one_direction():
-    found = figure1.surface()
+    found = figure1.measured()
     gradient, descent, part = (np.array(found[k]) for k in ("gradient", "descent", "descent_in_basis"))
     np.testing.assert_allclose(descent / np.linalg.norm(descent), -gradient / np.linalg.norm(gradient))
     direction = part / np.linalg.norm(part)

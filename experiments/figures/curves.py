@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from experiments.figures import panels
 from random_bases.analysis.intrinsic_dimension import Point
 
 
@@ -19,18 +20,11 @@ def accuracy_curves(path: Path, curves: Dict[str, Sequence[float]], title: str, 
       title: above the figure.
       ylabel: what the accuracy is of.
     """
-    figure = Figure(figsize=(7.0, 4.2))
-    axes = figure.add_subplot()
-    for label, accuracies in curves.items():
-        epochs = range(1, len(accuracies) + 1)
-        axes.plot(epochs, [100 * value for value in accuracies], label=label, linewidth=1.8)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{ylabel} (%)")
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-    figure.tight_layout()
-    figure.savefig(str(path), dpi=150)
+    lines = [
+        panels.line(label, range(1, len(accuracies) + 1), [100 * value for value in accuracies])
+        for label, accuracies in curves.items()
+    ]
+    panels.draw([panels.panel(title, "epoch", f"{ylabel} (%)", lines)], path)
 
 
 def explained_variance(path: Path, ratios: Dict[str, Sequence[float]], title: str) -> None:
@@ -41,20 +35,12 @@ def explained_variance(path: Path, ratios: Dict[str, Sequence[float]], title: st
       ratios: label -> the fraction of the variance along each component, decreasing.
       title: above the figure.
     """
-    figure = Figure(figsize=(6.0, 4.2))
-    axes = figure.add_subplot()
-    for label, ratio in ratios.items():
-        left = 1 - np.cumsum(ratio)[:-1]  # after the last, nothing but rounding
-        axes.plot(range(1, len(left) + 1), 100 * left, ".-", label=label)
-    axes.set_yscale("log")
-    axes.set_xlabel("principal components")
-    axes.set_ylabel("variance not explained (%)")
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    if len(ratios) > 1:
-        axes.legend()
-    figure.tight_layout()
-    figure.savefig(str(path), dpi=150)
+    # After the last, nothing but rounding is left.
+    left = {label: 100 * (1 - np.cumsum(ratio)[:-1]) for label, ratio in ratios.items()}
+    lines = [panels.line(label, range(1, len(values) + 1), values.tolist()) for label, values in left.items()]
+    panels.draw(
+        [panels.panel(title, "principal components", "variance not explained (%)", lines, yscale="log")], path
+    )
 
 
 def averaging(path: Path, runs: Dict[str, Dict[str, Any]]) -> None:

@@ -1,26 +1,27 @@
 import pytest
 
-from experiments.paper import figure2, figure_data, presets
+from experiments.figures import panels
+from experiments.paper import figure2, presets
 
 
 @pytest.mark.parametrize("ending, magic", [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_panels_are_drawn(tmp_path, ending, magic):
     lines = [
-        figure_data.line("a", [1, 10], [1.0, 2.0], deviation=[None, 0.5]),
-        figure_data.line("b", [1, 10], [3.0, 3.0], style="dashed"),
-        figure_data.line("left out", [], []),
+        panels.line("a", [1, 10], [1.0, 2.0], deviation=[None, 0.5]),
+        panels.line("b", [1, 10], [3.0, 3.0], style="dashed"),
+        panels.line("left out", [], []),
     ]
-    content = figure_data.panel("title", "x", "y", lines, "log")
+    content = panels.panel("title", "x", "y", lines, "log")
     assert [line["label"] for line in content["lines"]] == ["a", "b"]
-    figure_data.draw([content, figure_data.panel("empty", "x", "y", [])], tmp_path / f"f.{ending}")
+    panels.draw([content, panels.panel("empty", "x", "y", [])], tmp_path / f"f.{ending}")
     assert (tmp_path / f"f.{ending}").read_bytes().startswith(magic)
 
 
 def test_bad_lines_are_refused():
     with pytest.raises(ValueError, match="style='dotted' is unknown; allowed: "):
-        figure_data.line("a", [1], [1], style="dotted")
+        panels.line("a", [1], [1], style="dotted")
     with pytest.raises(ValueError, match="line 'a' have different lengths"):
-        figure_data.line("a", [1, 2], [1])
+        panels.line("a", [1, 2], [1])
 
 
 def test_traffic_of_a_worker():

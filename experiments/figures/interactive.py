@@ -5,7 +5,7 @@ from typing import Any, Dict
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from experiments.paper import figure_data
+from experiments.figures import panels
 
 _DASH = {"line": "solid", "dashed": "dash", "points": "solid"}
 _CONFIG = {"responsive": True, "displayModeBar": False}
@@ -18,7 +18,7 @@ def script() -> str:
 
 
 def panel(content: Dict[str, Any], identity: str) -> str:
-    """A panel (`experiments.paper.figure_data`) as a piece of HTML."""
+    """A panel (`experiments.figures.panels`) as a piece of HTML."""
     figure = go.Figure()
     for line in content["lines"]:
         errors = [value or 0.0 for value in line["deviation"]]
@@ -36,7 +36,7 @@ def panel(content: Dict[str, Any], identity: str) -> str:
     figure.update_xaxes(title=content["xlabel"], type=content["xscale"])
     figure.update_yaxes(title=content["ylabel"], type=content["yscale"])
     if content["xscale"] == "log":
-        ticks = figure_data.ticks(content)
+        ticks = panels.ticks(content)
         figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks])
     return _html(figure, identity)
 
