@@ -2,7 +2,8 @@
 
 | file                 | content                                                                     |
 | -------------------- | --------------------------------------------------------------------------- |
-| `index.json`         | the variables' paths and shapes, the architecture's hash, the snapshots     |
+| `index.json`         | the variables' paths and shapes, the architecture's hash, what layers       |
+|                      | learned by `adapt`, the snapshots                                           |
 | `weights-<step>.npy` | the trainable weights, one after the other: float32 or float16 [D]          |
 | `state-<step>.npz`   | all other variables (moving statistics, frozen weights, states of seeds)    |
 
@@ -96,6 +97,11 @@ class Trajectory(Sequence):
         with np.load(self.directory / file, allow_pickle=False) as arrays:
             return [arrays[f"{i}"] for i in range(len(self._index["state"]))]
 
+    @property
+    def adapted(self) -> list:
+        """What layers of the recorded model had learned by `adapt`: for `restore_adapted`."""
+        return self._index.get("adapted", [])  # 0.1.0 wrote none
+
     def check_model(self, model: keras.Model) -> None:
         """Makes sure that the snapshots are of models of this architecture.
 
@@ -151,7 +157,13 @@ class TrajectoryWriter:
     def __init__(self, directory: Union[str, Path], model: keras.Model, dtype: str):
         self.directory = Path(directory)
         self.model = model
-        self._index = {"format_version": FORMAT_VERSION, "dtype": dtype, **describe(model), "snapshots": []}
+        self._index = {
+            "format_version": FORMAT_VERSION,
+            "dtype": dtype,
+            **describe(model),
+            "adapted": keras_api.adapted_state(model),
+            "snapshots": [],
+        }
         if (self.directory / INDEX).exists():
             found = Trajectory(self.directory)
             if len(found):
@@ -253,11 +265,14 @@ def unflatten(vector: np.ndarray, variables: Sequence) -> List[np.ndarray]:
     return [part.reshape(shape) for part, shape in zip(np.split(np.asarray(vector), ends), shapes)]
 
 
-def set_weights(model: keras.Model, vector: np.ndarray, state: Sequence[np.ndarray]) -> None:
-    """Sets a model's trainable weights, [D], and its other variables."""
+def set_weights(
+    model: keras.Model, vector: np.ndarray, state: Sequence[np.ndarray], adapted: Sequence = ()
+) -> None:
+    """Sets a model's trainable weights, [D], its other variables, and what its layers have learned."""
     variables, others = split_variables(model)
     for variable, value in zip([*variables, *others], [*unflatten(vector, variables), *state]):
         variable.assign(value)
+    keras_api.restore_adapted(model, adapted)
 
 
 def read_index(directory: Path) -> Dict[str, Any]:

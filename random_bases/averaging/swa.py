@@ -35,7 +35,7 @@ def average(model: keras.Model, trajectory: Union[Trajectory, str, Path]) -> ker
     trajectory = opened(trajectory)
     trajectory.check_model(model)
     averaged = clone_model(model)
-    set_weights(averaged, trajectory.average(), trajectory.state(-1))
+    set_weights(averaged, trajectory.average(), trajectory.state(-1), trajectory.adapted)
     return averaged
 
 

@@ -79,7 +79,8 @@ class TrainableWeightAveraging(SubspaceModel):
         regularization = arguments.number("regularization", regularization, 0)
         trajectory.check_model(model)
         wrapped = clone_model(model)
-        set_weights(wrapped, _start(start, trajectory, wrapped), trajectory.state(-1))
+        weights = _start(start, trajectory, wrapped)
+        set_weights(wrapped, weights, trajectory.state(-1), trajectory.adapted)
         directions: Any = _basis(basis, dimensions, trajectory)
         super().__init__(wrapped, directions.dimensions, directions, seed=0, name=name)
         self.regularization = regularization

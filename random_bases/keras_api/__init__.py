@@ -4,10 +4,12 @@
 | -------------------------- | -------------------------------------------------------------------- |
 | `generation.py`            | which Keras: that of `tf.keras`                                      |
 | `common.py`, `masks.py`    | what takes a branch or two                                           |
+| `adapted.py`               | what layers learned by `adapt`                                       |
 | `keras2.py`, `keras3.py`   | the same functions, for how a model is made and trained in each      |
 | `nested_functions.py`      | refuses `tf.function`s inside a model                                |
 """
 
+from random_bases.keras_api.adapted import adapted_state, restore_adapted
 from random_bases.keras_api.common import (
     add_float32_weight,
     build_optimizer,
@@ -45,6 +47,7 @@ if GENERATION == "keras3":
         update_metrics,
         value_of,
         variables_of,
+        weights_of,
     )
 else:
     from random_bases.keras_api.keras2 import (  # type: ignore[assignment]
@@ -67,12 +70,14 @@ else:
         update_metrics,
         value_of,
         variables_of,
+        weights_of,
     )
 
 __all__ = [
     "GENERATION",
     "KERAS_VERSION",
     "Substitution",
+    "adapted_state",
     "add_float32_weight",
     "attach_optimizer",
     "build_optimizer",
@@ -95,6 +100,7 @@ __all__ = [
     "path_of",
     "tf_variable_of",
     "register_serializable",
+    "restore_adapted",
     "restored_epoch",
     "serialize",
     "set_random_seed",
@@ -105,5 +111,6 @@ __all__ = [
     "supports_xla",
     "update_metrics",
     "value_of",
+    "weights_of",
     "with_masks",
 ]

@@ -132,14 +132,19 @@ def value_of(variable: tf.Variable) -> tf.Tensor:
     return getattr(variable, "_variable", variable).read_value()
 
 
+def weights_of(model: keras.Model) -> List[tf.Variable]:
+    """The variables that files of weights hold: what layers learned by `adapt` has no fixed shape."""
+    return [v for v in model.weights if isinstance(v, tf.Variable) and v.shape.is_fully_defined()]
+
+
 def variables_of(model: keras.Model) -> List[tf.Variable]:
-    """All that a model consists of: weights and moving statistics."""
-    return model.weights
+    """All that a model consists of: weights and moving statistics; but what `adapted_state` has."""
+    return weights_of(model)
 
 
 def parameters_of(model: keras.Model) -> List[tf.Variable]:
     """The weights that are trained or frozen; all others are state."""
-    return [variable for variable in model.weights if variable.trainable]
+    return [variable for variable in weights_of(model) if variable.trainable]
 
 
 def layers_of(model: keras.Model) -> List[keras.layers.Layer]:

@@ -62,6 +62,11 @@ def value_of(variable: keras.Variable) -> tf.Tensor:
     return tf.convert_to_tensor(variable.value)
 
 
+def weights_of(model: keras.Model) -> List[keras.Variable]:
+    """The variables that files of weights hold: all but the states of seed generators."""
+    return model.weights
+
+
 def variables_of(model: keras.Model) -> List[keras.Variable]:
     """All that a model consists of: weights, moving statistics and the states of seed generators."""
     return model.variables

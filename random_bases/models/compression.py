@@ -54,7 +54,7 @@ def save(path: str, parametrisation: Parametrisation, model: keras.Model, coordi
             'device; allowed: "counter".'
         )
     initial, state = _initial_and_state(model)
-    weights = model.weights
+    weights = keras_api.weights_of(model)
     arrays = [coordinates, *_arrays(state)]
     header = {
         "format_version": FORMAT_VERSION,
@@ -63,6 +63,7 @@ def save(path: str, parametrisation: Parametrisation, model: keras.Model, coordi
         "compartment_sizes": list(parametrisation.subspace.compartment_sizes),
         "trained": [_position(variable, weights) for variable in parametrisation.variables],
         "variables": keras_api.describe(weights),
+        "adapted": keras_api.adapted_state(model),
         "theta0_sha256": files.sha256_of_arrays(_arrays(initial), described=True),
     }
     content = files.packed(MAGIC, header) + b"".join(array.tobytes() for array in arrays)
@@ -117,7 +118,7 @@ def load_compressed(path: str, model: keras.Model) -> keras.Model:
             raise StreamVersionError(
                 f"path={path!r} has {name}={header[name]!r}; this random_bases reads {expected} only."
             )
-    weights = model.weights
+    weights = keras_api.weights_of(model)
     described = keras_api.describe(weights)
     if described != header["variables"]:
         raise ArchitectureError(
@@ -149,13 +150,14 @@ def load_compressed(path: str, model: keras.Model) -> keras.Model:
     theta = parametrisation.theta(tf.constant(coordinates))
     for variable, value in zip([*parametrisation.variables, *state], [*theta, *values]):
         variable.assign(value)
+    keras_api.restore_adapted(model, header.get("adapted", []))  # 0.1.0 wrote none
     return model
 
 
 def _initial_and_state(model: keras.Model) -> Tuple[list, list]:
     """The variables that an initialisation gives again, and those that training has changed anyhow."""
     ids = {id(variable) for variable in keras_api.parameters_of(model)}
-    weights = model.weights
+    weights = keras_api.weights_of(model)
     return [v for v in weights if id(v) in ids], [v for v in weights if id(v) not in ids]
 
 

@@ -183,6 +183,7 @@ class SubspaceModel(keras.Model):
         trained = {id(v): value for v, value in zip(self._parametrisation.variables, theta)}
         for variable, new in zip(keras_api.variables_of(self.model), keras_api.variables_of(clone)):
             new.assign(trained.get(id(variable), keras_api.value_of(variable)))
+        keras_api.restore_adapted(clone)
         return clone
 
     def export(self, filepath, *arguments, **options):
@@ -227,7 +228,7 @@ class SubspaceModel(keras.Model):
 
 
 def clone_model(model: keras.Model) -> keras.Model:
-    """A model of the same architecture, with weights of its own and the same layers frozen.
+    """A model of the same architecture, with weights of its own and the same layers frozen and adapted.
 
     Raises:
       ValueError: if it has no configuration, or the clone's weights differ in number or shape.
@@ -246,6 +247,7 @@ def clone_model(model: keras.Model) -> keras.Model:
             f"model={model.name!r} cannot be cloned: its variables have shapes {expected}, those of what "
             f"its configuration gives have {found}. Implement its get_config and from_config."
         )
+    keras_api.restore_adapted(clone, keras_api.adapted_state(model))
     return clone
 
 
