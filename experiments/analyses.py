@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Union
 import ml_collections
 import numpy as np
 
-from experiments import datasets, methods, networks, results, training
+from experiments import brief, datasets, methods, networks, results, training
 from experiments.figures import analyses as figures
 from random_bases.analysis import (
     approximation,
@@ -21,8 +21,7 @@ from random_bases.analysis import (
     orthogonality,
 )
 from random_bases.analysis.objective import Objective
-from random_bases.batches import without_autotuning
-from random_bases.keras_api import compile_model, keras, set_random_seed
+from random_bases.keras_api import set_random_seed
 
 NAMES = ("gradient_correlation", "orthogonality", "approximation", "landscape", "curvature")
 
@@ -102,32 +101,20 @@ def run(
 
 def _trained(config, method: str, basis: str = "normal", callbacks: Callable = lambda data: []):
     """A network trained by `method`, the history, and the pair (x, y) that analyses look at."""
-    keras.backend.clear_session()  # many networks in one process would pile up
-    set_random_seed(config.seed)
     data = datasets.load(config.dataset, config.data_dir or None)
-    model = networks.get(config.network, data.input_shape, data.num_classes)
+    model = brief.network(config.network, data, config.seed)
     optimizer = methods.build_optimizer(_run_config(config, method, basis, config.dimensions))
-    steps = datasets.steps_per_epoch(data.train, config.batch_size)
-    compile_model(model, jit_compile=False, optimizer=optimizer, loss="sparse_categorical_crossentropy")
-    total = steps * config.epochs
-    batches = datasets.training_batches(
-        data.train, config.batch_size, config.seed, num_steps=total, augment=False
-    )
-    pair = _pair(config, data)
-    history = model.fit(
-        without_autotuning(batches),
-        steps_per_epoch=steps,
-        epochs=config.epochs,
-        verbose=0,
-        shuffle=False,  # the dataset is shuffled
+    pair = brief.examples(data, config.examples)
+    history = brief.train(
+        model,
+        optimizer,
+        data,
+        config.batch_size,
+        config.seed,
+        config.epochs,
         callbacks=callbacks(pair),
     )
-    return model, history.history, pair
-
-
-def _pair(config, data):
-    (pair,) = datasets.evaluation_batches(data.train, config.examples).take(1)
-    return pair
+    return model, history, pair
 
 
 def _run_config(config, method: str, basis: str, dimensions: int, rate: Optional[float] = None):
@@ -174,7 +161,7 @@ def _approximation(config, workdir: Path) -> Dict[str, Any]:
     set_random_seed(config.seed)
     model = networks.get(config.network, data.input_shape, data.num_classes)
     size = model.count_params()
-    objective = Objective(model, _pair(config, data), "sparse_categorical_crossentropy")
+    objective = Objective(model, brief.examples(data, config.examples), "sparse_categorical_crossentropy")
     points = approximation.cosines(objective.gradient(), approximation.decades(size), "hadamard")
     runs = workdir / "runs"
     sgd = training.run(_run_config(config, "sgd", "normal", 1), runs / "sgd", verbose=0)

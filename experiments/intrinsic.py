@@ -25,9 +25,8 @@ from typing import Any, Dict, List, Optional, Union
 import ml_collections
 
 import random_bases
-from experiments import datasets, networks, results, training
+from experiments import brief, datasets, networks, results, training
 from experiments.figures import curves
-from random_bases import keras_api
 from random_bases.analysis import intrinsic_dimension
 from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
@@ -131,33 +130,21 @@ def train(
       ValueError: if `dimensions` is not from 1 to the number of parameters, or other values are bad.
       DivergedError: if the loss became infinite or not a number.
     """
-    keras.backend.clear_session()  # many trainings in one process would pile up
-    keras_api.set_random_seed(seed)
-    model = networks.get(config.network, data.input_shape, data.num_classes)
+    model = brief.network(config.network, data, seed)
     if dimensions is not None:
         model = random_bases.SubspaceModel(model, dimensions, basis=config.basis, seed=seed)
     rate = config.learning_rates["direct" if dimensions is None else "subspace"]
-    steps = datasets.steps_per_epoch(data.train, config.batch_size)
-    keras_api.compile_model(
+    history = brief.train(
         model,
-        optimizer=keras.optimizers.Adam(rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=training.steps_per_execution(steps * config.epochs),
-        jit_compile=False,  # the bases are compiled in any case, and nothing else here gains by it
-    )
-    batches = datasets.training_batches(
-        data.train, config.batch_size, seed, num_steps=steps * config.epochs, augment=False
-    )
-    # All epochs as one: one progress bar, and no time lost between them.
-    history = model.fit(
-        without_autotuning(batches),
-        steps_per_epoch=steps * config.epochs,
-        epochs=1,
+        keras.optimizers.Adam(rate),
+        data,
+        config.batch_size,
+        seed,
+        config.epochs,
+        together=True,
         verbose=verbose,
-        shuffle=False,  # the dataset is shuffled
     )
-    (loss,) = history.history["loss"]
+    (loss,) = history["loss"]
     if not math.isfinite(loss):
         raise training.DivergedError(
             f"Training diverged: mean loss {loss} at d = {dimensions}, seed {seed}. A smaller learning "

@@ -321,7 +321,7 @@ def jit_compile(network: str) -> bool:
 
 def steps_per_execution(steps: int, replicas: int = 1) -> int:
     """How many of an epoch's steps a device runs without returning to Python."""
-    if replicas > 1 and keras_api.GENERATION == "keras3":
+    if replicas > 1 and not keras_api.fit_loops_over_replicas():
         return 1  # it fails on more, as on jit_compile, with stock optimizers too
     # A divisor: Keras would run past the end of an epoch otherwise.
     return max(n for n in range(1, min(steps, _MOST_STEPS_PER_EXECUTION) + 1) if steps % n == 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from random_bases import ipu, strategies
+from random_bases import files, ipu, strategies
 from random_bases.keras_api import keras
 from random_bases.optimizers import RandomBasesDescent
 
@@ -104,9 +104,7 @@ class Heartbeat(keras.callbacks.Callback):
             self._write(path)
 
     def _write(self, path: Path) -> None:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(str(self._progress))
-        os.replace(temporary, path)
+        files.write(path, str(self._progress))
 
     def _advance(self, *arguments, **keywords):
         del arguments, keywords

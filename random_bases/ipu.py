@@ -55,7 +55,7 @@ def strategy(
 
     Raises:
       RuntimeError: without the SDK, or if this process has configured its IPUs in another way.
-      ValueError: for an option that is not allowed, naming it.
+      ValueError: for an option that is not allowed.
     """
     replicas = integer("replicas", replicas, 1)
     options = {
@@ -129,8 +129,8 @@ def replicas(strategy: tf.distribute.Strategy) -> int:
         return options["replicas"]  # before it attaches, a device's number does not tell how many IPUs it has
     from tensorflow.python import ipu
 
-    number = ipu.utils.get_num_of_ipus_in_device(strategy.extended.worker_devices[0])
-    return number // ipus_per_replica(strategy)
+    count = ipu.utils.get_num_of_ipus_in_device(strategy.extended.worker_devices[0])
+    return count // ipus_per_replica(strategy)
 
 
 def ipus_per_replica(strategy: tf.distribute.Strategy) -> int:

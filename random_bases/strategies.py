@@ -8,7 +8,7 @@ import os
 import tensorflow as tf
 
 from random_bases import device, ipu
-from random_bases.keras_api import GENERATION
+from random_bases.keras_api import fit_reduces_over_hosts
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "ipu", "ipu_pod")
 
@@ -111,7 +111,7 @@ def _mirrored(devices):
 
 @functools.lru_cache(maxsize=None)
 def _multi_worker():
-    if GENERATION == "keras3":
+    if not fit_reduces_over_hosts():
         raise RuntimeError(
             'strategy "multi_worker" does not work with Keras 3, whose fit cannot reduce values over hosts; '
             "install tf-keras and set TF_USE_LEGACY_KERAS=1."

@@ -164,7 +164,7 @@ class Subspace:
         return starts
 
     def trace_entries(
-        self, indices: Tensor, seed: Tensor, draws: Tensor, start: Union[int, Tensor], number: int
+        self, indices: Tensor, seed: Tensor, draws: Tensor, start: Union[int, Tensor], count: int
     ) -> Tensor:
         """Entries of single directions, if the subspace is `entrywise`; to be traced as `trace_directions`.
 
@@ -174,17 +174,17 @@ class Subspace:
         Args:
           indices, seed, draws: as in `trace_directions`.
           start: the first element, as in `starts`: an int or int32 scalar.
-          number: how many.
+          count: how many.
 
         Returns:
-          float32 [k, number].
+          float32 [k, count].
         """
         compartments = np.repeat(np.arange(len(self.compartment_sizes)), self.compartment_dimensions)
         mine = tf.gather(tf.constant(compartments, tf.int32), indices)[:, tf.newaxis]
         sizes = tf.gather(tf.constant(self.compartment_sizes, tf.int32), mine)
         first = tf.gather(tf.constant(np.cumsum([0, *self.compartment_sizes])[:-1], tf.int32), mine)
-        local = start + tf.range(number) - first
-        entries = tf.zeros([indices.shape[0], number])
+        local = start + tf.range(count) - first
+        entries = tf.zeros([indices.shape[0], count])
         for basis, members in self._kinds():
             key = basis.trace_key(seed, draws[:, tf.newaxis])
             drawn = basis.trace_entries(key, indices[:, tf.newaxis], tf.maximum(local, 0))

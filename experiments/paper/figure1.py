@@ -9,14 +9,12 @@ from typing import Any, Dict, List
 
 import numpy as np
 
-from experiments import datasets, methods, networks, results, training
+from experiments import brief, datasets, methods, results, training
 from experiments.figures import surface
 from experiments.paper import runs, timing
 from experiments.paper.presets import Preset
 from random_bases import bases
 from random_bases.analysis import directions, landscape
-from random_bases.batches import without_autotuning
-from random_bases.keras_api import compile_model, set_random_seed
 
 _EPOCHS = 10
 _EXAMPLES = 500
@@ -62,28 +60,12 @@ def measured() -> Dict[str, Any]:
 
 def _trained():
     """A network, and examples to take the loss on."""
-    set_random_seed(0)
     data = datasets.load("digits")
-    model = networks.get("fc", data.input_shape, data.num_classes)
+    model = brief.network("fc", data, seed=0)
     config = training.default_config()
     config.method = "sgd"
-    compile_model(
-        model,
-        jit_compile=False,
-        optimizer=methods.build_optimizer(config),
-        loss="sparse_categorical_crossentropy",
-    )
-    steps = datasets.steps_per_epoch(data.train, 32)
-    batches = datasets.training_batches(data.train, 32, seed=0, num_steps=steps * _EPOCHS)
-    model.fit(
-        without_autotuning(batches),
-        steps_per_epoch=steps,
-        epochs=_EPOCHS,
-        verbose=0,
-        shuffle=False,
-    )
-    (pair,) = datasets.evaluation_batches(data.train, _EXAMPLES).take(1)
-    return model, pair
+    brief.train(model, methods.build_optimizer(config), data, 32, seed=0, epochs=_EPOCHS)
+    return model, brief.examples(data, _EXAMPLES)
 
 
 def _gradient(model, two, pair) -> np.ndarray:

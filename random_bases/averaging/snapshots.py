@@ -90,10 +90,10 @@ class Trajectory(Sequence):
             total += weights
         return (total / len(self)).astype(np.float32)
 
-    def state(self, number: int) -> List[np.ndarray]:
+    def state(self, index: int) -> List[np.ndarray]:
         """The variables that are not trained, as they were in a snapshot."""
         self._not_empty()
-        file = self._snapshots[number]["files"][1]["name"]
+        file = self._snapshots[index]["files"][1]["name"]
         with np.load(self.directory / file, allow_pickle=False) as arrays:
             return [arrays[f"{i}"] for i in range(len(self._index["state"]))]
 

@@ -21,7 +21,10 @@ _CLASSES = {
 
 
 def names() -> List[str]:
-    """The names that `basis=` accepts."""
+    """The names of the bases that a seed draws.
+
+    `RandomBasesDescent` accepts "history" beside them, whose directions are past gradients.
+    """
     return sorted({*DISTRIBUTIONS, *_CLASSES})
 
 

@@ -91,7 +91,7 @@ class Grouped:
         return self._generator.tile(self._distribution, *where)
 
     def zeros(self, rows: int, blocks: int) -> Tensors:
-        """Something of a tile's shape."""
+        """What a loop over tiles begins with, of a tile's shape and types."""
         if self._words:
             return (tf.zeros([rows, blocks], tf.int32),) * 2
         return tuple(tf.zeros([rows, p, blocks]) for p in self._group_sizes)

@@ -240,9 +240,9 @@ def _orthonormalise(gram: np.ndarray, tolerance: float):
     return kept, dropped
 
 
-def _centering(number: int) -> np.ndarray:
+def _centering(count: int) -> np.ndarray:
     """The matrix that subtracts the mean of so many rows."""
-    return np.eye(number) - 1 / number
+    return np.eye(count) - 1 / count
 
 
 def _spectrum(vectors: Sequence[np.ndarray], centered: bool):

@@ -99,8 +99,8 @@ class OverlappingTransform:
         return tf.concat([walsh_hadamard(v[: self.length]), v[self.length :]], axis=0)
 
 
-def choose(key: Tensor, first: Tensor, size: int, number: int) -> Tensor:
-    """`number` distinct values of 0 .. size - 1 in random order, each with the same probability.
+def choose(key: Tensor, first: Tensor, size: int, count: int) -> Tensor:
+    """`count` distinct values of 0 .. size - 1 in random order, each with the same probability.
 
     They are the first values of a permutation: a random rotation, then rounds of the swap-or-not
     shuffle (Hoang, Morris and Rogaway 2012), each of which pairs x with k - x (mod size) and swaps the
@@ -108,7 +108,7 @@ def choose(key: Tensor, first: Tensor, size: int, number: int) -> Tensor:
     needed: no sort and no table.
 
     Returns:
-      int32 [number].
+      int32 [count].
     """
     offsets, multipliers = counter.words(key, first, 1, tf.constant(0), _ROUNDS + 1)
     offsets = tf.math.floormod(offsets[0], size)
@@ -123,7 +123,7 @@ def choose(key: Tensor, first: Tensor, size: int, number: int) -> Tensor:
         swap = tf.bitwise.bitwise_xor(pair, high) * multipliers[i] < 0
         return i + 1, tf.where(swap, partner, x)
 
-    x = tf.range(number) - offsets[_ROUNDS]
+    x = tf.range(count) - offsets[_ROUNDS]
     # A loop, not an unrolled expression: x occurs three times in a round, and XLA would repeat all
     # earlier rounds for each.
     _, x = tf.while_loop(

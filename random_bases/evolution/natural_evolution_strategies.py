@@ -159,7 +159,7 @@ class NaturalEvolutionStrategies:
     @property
     def batches_per_update(self) -> int:
         """How many batches an update takes from the data."""
-        return 1 if self._population.shared else self._perturbations.number
+        return 1 if self._population.shared else self._perturbations.count
 
     def fit(
         self,

@@ -76,10 +76,10 @@ class Chunked:
         Returns:
           float32 [directions, signs].
         """
-        number = self._population.perturbations.number
+        count = self._population.perturbations.count
         signs = len(self._population.signs)
-        chunk = min(self._rows // signs, number)
-        chunks, left = divmod(number, chunk)
+        chunk = min(self._rows // signs, count)
+        chunks, left = divmod(count, chunk)
         shared = next(iterator) if self._population.shared else None
 
         def some(first, count):
@@ -100,7 +100,7 @@ class Chunked:
         losses = array.concat()
         if left:
             losses = tf.concat([losses, some(tf.constant(chunks * chunk), left)], axis=0)
-        return tf.ensure_shape(losses, [number, signs])
+        return tf.ensure_shape(losses, [count, signs])
 
     def _trace_weights(self, first: Tensor, like: Tensor, update: Tensor) -> List[Tensor]:
         """The weights of the offspring of `len(like)` directions from number `first`: [rows, *shape]."""
@@ -165,7 +165,7 @@ class InPlace:
         """As `Chunked.losses`; with an objective, to be called eagerly."""
         if self._objective is not None:
             return self._losses_by_python(iterator, update)
-        number, signs = self._population.perturbations.number, len(self._population.signs)
+        count, signs = self._population.perturbations.count, len(self._population.signs)
         shared = next(iterator) if self._population.shared else None
 
         def write(i, array):
@@ -178,8 +178,8 @@ class InPlace:
 
             return i + 1, array.write(i, tf.stack(self._around(i, update, loss)))
 
-        array = tf.TensorArray(tf.float32, number, element_shape=[signs])
-        return tf.while_loop(lambda i, _: i < number, write, (tf.constant(0), array), parallel_iterations=1)[
+        array = tf.TensorArray(tf.float32, count, element_shape=[signs])
+        return tf.while_loop(lambda i, _: i < count, write, (tf.constant(0), array), parallel_iterations=1)[
             1
         ].stack()
 
@@ -190,7 +190,7 @@ class InPlace:
             return float(self._objective(*arguments))
 
         rows = []
-        for i in range(self._population.perturbations.number):
+        for i in range(self._population.perturbations.count):
             if iterator is not None and (i == 0 or not self._population.shared):
                 arguments[1:] = [next(iterator)]
             rows.append(self._around(tf.constant(i), update, loss))
@@ -226,8 +226,8 @@ class InPlace:
     def _move(
         self, variable: tf.Variable, start: Tensor, coefficient: Tensor, index: Tensor, update: Tensor
     ) -> None:
-        number = variable.shape.num_elements()
-        phi = self._population.perturbations.trace_entries(index, update, start, number)
+        count = variable.shape.num_elements()
+        phi = self._population.perturbations.trace_entries(index, update, start, count)
         variable.assign_add(tf.cast(coefficient * tf.reshape(phi, variable.shape), variable.dtype))
 
     def _move_all(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:

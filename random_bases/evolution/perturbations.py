@@ -14,7 +14,7 @@ from random_bases.tensors import size_of
 
 
 class Perturbations:
-    """`number` directions phi_j of D parameters, drawn anew for each update and never stored.
+    """`count` directions phi_j of D parameters, drawn anew for each update and never stored.
 
     phi_j is sqrt(n) times column j of a basis: its entries have variance 1 and, with basis "normal", are
     independent standard normals. With compartments, each phi_j lives in one of them. A population with
@@ -22,7 +22,7 @@ class Perturbations:
 
     Args:
       shapes, paths: of the variables.
-      number: of directions.
+      count: of directions.
       basis, compartments: as in `Subspace`.
       seed: an int in [0, 2**64).
 
@@ -34,15 +34,15 @@ class Perturbations:
         self,
         shapes: Sequence[Sequence[int]],
         paths: Sequence[str],
-        number: int,
+        count: int,
         basis: Union[str, Basis],
         compartments: Compartments,
         seed: int,
     ):
-        self.number = number
+        self.count = count
         self.size = sum(size_of(shape) for shape in shapes)
-        self._bases = -(-number // self.size)
-        in_each = -(-number // self._bases)
+        self._bases = -(-count // self.size)
+        in_each = -(-count // self._bases)
         self._subspace = Subspace(shapes, in_each, basis, compartments, "even", paths)
         self._seed = seed
         dimensions = np.array(self._subspace.compartment_dimensions)
@@ -61,7 +61,7 @@ class Perturbations:
         """Some perturbations, to be traced into a compiled program that uses them.
 
         Args:
-          indices: int32 [k], each in [0, number).
+          indices: int32 [k], each in [0, count).
           update: int32 scalar, how many updates were made before.
 
         Returns:
@@ -76,10 +76,10 @@ class Perturbations:
         """Where each variable's entries begin, for `trace_entries`."""
         return self._subspace.starts
 
-    def trace_entries(self, index: Tensor, update: Tensor, start: Tensor, number: int) -> Tensor:
-        """Some entries of one perturbation, if `entrywise`: `number` from `start`, float32 [number]."""
+    def trace_entries(self, index: Tensor, update: Tensor, start: Tensor, count: int) -> Tensor:
+        """Some entries of one perturbation, if `entrywise`: `count` from `start`, float32 [count]."""
         indices = index[tf.newaxis]
-        entries = self._subspace.trace_entries(*self._address(indices, update), start, number)
+        entries = self._subspace.trace_entries(*self._address(indices, update), start, count)
         return (self._lengths_of(indices)[:, tf.newaxis] * entries)[0]
 
     def _address(self, indices: Tensor, update: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
@@ -91,25 +91,25 @@ class Perturbations:
         return tf.gather(tf.constant(self._lengths), indices % self._subspace.dimensions)
 
     def coefficients(self, weights: Tensor) -> Tensor:
-        """What each phi_j counts for in `combine`: float32 [number].
+        """What each phi_j counts for in `combine`: float32 [count].
 
-        `weights`, float32 [number], divided by as many directions as its compartment has.
+        `weights`, float32 [count], divided by as many directions as its compartment has.
         """
-        shares = np.tile(self._shares, self._bases)[: self.number]
-        return weights * shares / self.number
+        shares = np.tile(self._shares, self._bases)[: self.count]
+        return weights * shares / self.count
 
     def _combine(self, weights: Tensor, update: Tensor) -> List[Tensor]:
         """The mean of weights_j phi_j, in each compartment over its own directions.
 
         Args:
-          weights: float32 [number].
+          weights: float32 [count].
           update: as in `trace`.
 
         Returns:
           float32 tensors of the variables' shapes.
         """
         each = self._subspace.dimensions
-        weights = tf.pad(self.coefficients(weights), [[0, self._bases * each - self.number]])
+        weights = tf.pad(self.coefficients(weights), [[0, self._bases * each - self.count]])
         weights = tf.reshape(weights, [self._bases, each]) * self._lengths
         sums = [tf.zeros(shape) for shape in self._subspace.shapes]
 

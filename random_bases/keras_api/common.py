@@ -59,6 +59,16 @@ def strategy_of(model) -> tf.distribute.Strategy:
     return model.distribute_strategy
 
 
+def fit_reduces_over_hosts() -> bool:
+    """Whether `fit` can take the means of losses and metrics over several processes."""
+    return GENERATION != "keras3"
+
+
+def fit_loops_over_replicas() -> bool:
+    """Whether `fit` runs several steps in one call, or compiled ones, where there are several replicas."""
+    return GENERATION != "keras3"
+
+
 def step_is_compiled(model) -> bool:
     """Whether XLA compiles a compiled model's training step as a whole."""
     if GENERATION == "keras3":

@@ -14,15 +14,15 @@ def masks_of(outputs: Any) -> Dict[int, tf.Tensor]:
     way out of a `tf.function`, a loop, an indexing operation.
     """
     each = enumerate(tf.nest.flatten(outputs))
-    found = {number: getattr(output, "_keras_mask", None) for number, output in each}
-    return {number: tf.convert_to_tensor(mask) for number, mask in found.items() if mask is not None}
+    found = {index: getattr(output, "_keras_mask", None) for index, output in each}
+    return {index: tf.convert_to_tensor(mask) for index, mask in found.items() if mask is not None}
 
 
 def with_masks(outputs: Any, masks: Dict[int, tf.Tensor]) -> Any:
     """`outputs` with `masks` on them, for Keras's losses and metrics."""
     flat = tf.nest.flatten(outputs)
-    for number, each in masks.items():
-        flat[number]._keras_mask = each
+    for index, each in masks.items():
+        flat[index]._keras_mask = each
     return outputs
 
 

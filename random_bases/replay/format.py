@@ -72,7 +72,7 @@ class Log:
         Raises:
           DamagedLogError: at the first that is broken.
         """
-        position, digest, number = self._begin, self._digest, 0
+        position, digest, index = self._begin, self._digest, 0
         while position < len(self._content):
             kind = self._content[position : position + 1]
             end = position + self._sizes.get(kind, 0)
@@ -80,10 +80,10 @@ class Log:
             digest = chained(digest, content)
             if kind not in self._sizes or self._content[end : end + DIGEST_SIZE] != digest:
                 raise DamagedLogError(
-                    f"log={self._path!r} is truncated or was altered at record {number}, byte {position}."
+                    f"log={self._path!r} is truncated or was altered at record {index}, byte {position}."
                 )
             (step,) = struct.unpack("<q", content[1:9])
-            position, number = end + DIGEST_SIZE, number + 1
+            position, index = end + DIGEST_SIZE, index + 1
             if kind == b"S":
                 numbers = np.frombuffer(content, "<f4", offset=9)
                 yield position, digest, Record(kind, step, float(numbers[0]), numbers[1:])

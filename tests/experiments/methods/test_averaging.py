@@ -156,7 +156,7 @@ def test_no_such_snapshots(recorded, tmp_path):
 
 
 def script(*arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "trajectory.py"), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "scripts" / "averaging.py"), *map(str, arguments)]
     return subprocess.run(command, env=environment(), capture_output=True, timeout=240)
 
 

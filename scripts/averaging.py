@@ -1,11 +1,11 @@
 """Records a training trajectory, shows how many directions it has, and trains in them.
 
-python scripts/trajectory.py record --config=configs/trajectory_cnn_fmnist.py --workdir=runs/sgd \
+python scripts/averaging.py record --config=configs/trajectory_cnn_fmnist.py --workdir=runs/sgd \
     --config.epochs=20 --config.record=284
-python scripts/trajectory.py inspect --workdir=runs/sgd
-python scripts/trajectory.py train --config=configs/trajectory_cnn_fmnist.py --config.method=twa \
+python scripts/averaging.py inspect --workdir=runs/sgd
+python scripts/averaging.py train --config=configs/trajectory_cnn_fmnist.py --config.method=twa \
     --trajectory=runs/sgd/trajectory --workdir=runs/twa
-python scripts/trajectory.py compare --workdir=runs
+python scripts/averaging.py compare --workdir=runs
 
 `record` trains by the configuration's SGD and keeps the weights in `workdir/trajectory`; `train` is
 scripts/train.py on them. Both go on where they were when killed and started again. `inspect` prints the
