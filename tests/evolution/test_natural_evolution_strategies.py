@@ -45,8 +45,8 @@ def strategy(model, population=4, sigma=0.1, **arguments):
 
 def directions(nes, update=0):
     phi = nes._perturbations
-    parts = tf.function(phi.trace, jit_compile=True)(tf.range(phi.number), tf.constant(update))
-    return np.concatenate([part.numpy().reshape(phi.number, -1) for part in parts], axis=1)
+    parts = tf.function(phi.trace, jit_compile=True)(tf.range(phi.count), tf.constant(update))
+    return np.concatenate([part.numpy().reshape(phi.count, -1) for part in parts], axis=1)
 
 
 def one_update(nes, **arguments):

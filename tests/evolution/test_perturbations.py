@@ -19,8 +19,8 @@ def perturbations(number, basis="normal", compartments="network", seed=3):
 
 def matrix(phi, update=0):
     """All phi_j, flat, in rows."""
-    parts = phi.program(tf.range(phi.number), tf.constant(update))
-    return np.concatenate([part.numpy().reshape(phi.number, -1) for part in parts], axis=1)
+    parts = phi.program(tf.range(phi.count), tf.constant(update))
+    return np.concatenate([part.numpy().reshape(phi.count, -1) for part in parts], axis=1)
 
 
 @pytest.mark.parametrize(
