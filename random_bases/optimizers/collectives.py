@@ -15,7 +15,6 @@ class SingleReplica:
     index = 0
     share = 1.0
     sent = 0
-    has_own_variables = True
 
     def sum(self, tensors: Sequence[Tensor]) -> List[Tensor]:
         return list(tensors)
@@ -34,7 +33,6 @@ class Replicas:
         that `tf.distribute` knows of, which on the IPUs of one machine is 1.
       sent: the bytes that this replica sends in one step, counted from the tensors while it is
         traced: a ring sends 2 (K - 1) / K of a tensor to reduce it, and K - 1 times what it gathers.
-      has_own_variables: whether a variable may have another value in each replica.
     """
 
     def __init__(self, context):
@@ -44,7 +42,6 @@ class Replicas:
         self.index = self._device.replica_index(context)
         self.share = context.num_replicas_in_sync / self.count
         self.sent = 0
-        self.has_own_variables = self._device.has_own_variables
 
     def sum(self, tensors: Sequence[Tensor]) -> List[Tensor]:
         """The tensors' sums over replicas."""

@@ -16,12 +16,26 @@ from random_bases.optimizers.magnitude import count_of, keep_largest, redraw_wea
 
 
 class StateSpec(NamedTuple):
-    """A variable of zeros that is kept from step to step; `per_replica`: each replica has its own value."""
+    """A variable of zeros that is kept from step to step; `own`: each replica has its own value."""
 
     name: str
     shape: Tuple[int, ...]
     dtype: str = "float32"
-    per_replica: bool = False
+    own: bool = False
+
+
+def own_variable(spec: StateSpec, replica_count: int) -> tf.Variable:
+    """The variable of a state that each replica has its own of, which no Keras has tracked."""
+    several = {
+        "synchronization": tf.VariableSynchronization.ON_READ,
+        "aggregation": tf.VariableAggregation.MEAN,
+    }
+    return tf.Variable(
+        tf.zeros(spec.shape, spec.dtype),
+        name=spec.name,
+        trainable=False,
+        **(several if replica_count > 1 else {}),
+    )
 
 
 class Step(NamedTuple):

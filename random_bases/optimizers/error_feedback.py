@@ -27,9 +27,9 @@ class ErrorFeedback:
     """Members as of `SeededDirections`, with a memory of D numbers: a float32 variable for each weight.
 
     Each replica has a memory of its own: its g_k less what its own coordinates have moved. The law above
-    holds for their mean, mean_k P_k P_k^T e_k being the update. The mean is what checkpoints and files hold,
-    and what every replica gets when it is restored, however many there are then: one replica goes on bit
-    for bit; several that share their directions and keep all coordinates to rounding; others on another
+    holds for their mean, mean_k P_k P_k^T e_k being the update. A checkpoint has all of them (`Memories`),
+    and a run goes on from it bit for bit. A saved model has their mean, which every replica gets when it is
+    loaded: what shares its directions and keeps all coordinates goes on to rounding, the rest on another
     path of the same law.
 
     Args:
@@ -53,8 +53,7 @@ class ErrorFeedback:
 
     @property
     def state_specs(self) -> List[StateSpec]:
-        several = self.replica_count > 1
-        return [StateSpec(f"error_{i}", shape, per_replica=several) for i, shape in enumerate(self.shapes)]
+        return [StateSpec(f"error_{i}", shape, own=True) for i, shape in enumerate(self.shapes)]
 
     def draws(self, updates: Tensor) -> Tensor:
         return self._directions.draws(updates)
@@ -62,11 +61,6 @@ class ErrorFeedback:
     def step(
         self, tensors: Sequence[Optional[Tensor]], updates: Tensor, replicas, recorded: bool = False
     ) -> Step:
-        if not replicas.has_own_variables:
-            raise ValueError(
-                f"error_feedback={self._leak} needs a memory for each replica, and the variables of an IPU's "
-                f"program are the same on all {replicas.count}; allowed there: one replica."
-            )
         # What has no gradient does not move: its memory waits.
         errors = [
             None if tensor is None else self._leak * self._remembered(variable) + tf.cast(tensor, tf.float32)

@@ -4,8 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from random_bases import device
 from random_bases.keras_api import keras, register_serializable
 from random_bases.optimizers.collectives import count_replicas, current_replicas
+from random_bases.optimizers.directions import own_variable
 from random_bases.optimizers.rule import positions
 from random_bases.optimizers.wrapper import Wrapper
 
@@ -101,42 +103,37 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
 
     def _compute_gradients(self, loss, var_list, grad_loss=None, tape=None):
         grads_and_vars = self.inner_optimizer._compute_gradients(loss, var_list, grad_loss, tape)
-        replicas = count_replicas()
+        replicas, kind = count_replicas(), device.at_hand()
         with tf.init_scope():  # which forgets the strategy
             # Here, as LossScaleOptimizer passes on only the variables that have a gradient.
-            self._build([variable for _, variable in grads_and_vars], replicas)
+            self._build([variable for _, variable in grads_and_vars], replicas, kind)
         return grads_and_vars
 
     def get_gradients(self, loss, params):
         return self.inner_optimizer.get_gradients(loss, params)
 
     def _create_all_weights(self, var_list):
-        self._build(var_list, count_replicas())
+        self._build(var_list, count_replicas(), device.at_hand())
 
-    def _build(self, var_list, replica_count):
+    def _build(self, var_list, replica_count, kind):
         if not var_list:
             return
         if self._indices is None:
             names = [v.name.split(":")[0] for v in var_list]
-            self.rule.build([v.shape for v in var_list], names, replica_count)
+            self.rule.build([v.shape for v in var_list], names, replica_count, kind.has_own_variables)
             indices = {_key(v): i for i, v in enumerate(var_list)}
             object.__setattr__(self, "_indices", indices)
         self.inner_optimizer._create_all_weights(var_list)
-        self.rule.make_state(self._make_state)
+        self._make_states()
 
     def _make_state(self, spec):
-        per_replica = {
-            "synchronization": tf.VariableSynchronization.ON_READ,
-            "aggregation": tf.VariableAggregation.MEAN,
-        }
-        variable = self.inner_optimizer.add_weight(
-            spec.name,
-            spec.shape,
-            dtype=tf.dtypes.as_dtype(spec.dtype),
-            trainable=False,
-            **(per_replica if spec.per_replica else {}),
-        )
-        # add_weight leaves it to its caller to have it saved in .h5 files.
+        if spec.own:
+            variable = own_variable(spec, self.rule.replica_count)
+        else:
+            variable = self.inner_optimizer.add_weight(
+                spec.name, spec.shape, dtype=tf.dtypes.as_dtype(spec.dtype), trainable=False
+            )
+        # Has it saved in .h5 files, which `add_weight` leaves to its caller.
         self.inner_optimizer._weights.append(variable)
         return variable
 
@@ -152,10 +149,10 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
 
     def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
         grads_and_vars = list(grads_and_vars)
-        replicas = current_replicas()
+        replicas, kind = current_replicas(), device.at_hand()
         with tf.init_scope():
             # Before None gradients are dropped: the subspace has every variable.
-            self._build([variable for _, variable in grads_and_vars], replicas.count)
+            self._build([variable for _, variable in grads_and_vars], replicas.count, kind)
         missing = [(g, v) for g, v in grads_and_vars if g is None]
         if experimental_aggregate_gradients:
             grads_and_vars = [(g, v) for g, v in grads_and_vars if g is not None]

@@ -42,7 +42,7 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
 
     @property
     def variables(self):
-        return self._variables + self.inner_optimizer.variables
+        return self._variables + self.rule.own_state + self.inner_optimizer.variables
 
     def build(self, variables):
         if self.built or not variables:  # none: how Keras loads an .h5 file
@@ -53,23 +53,24 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
             [getattr(v, "path", v.name) for v in variables],
             tf.distribute.get_strategy().num_replicas_in_sync,
         )
-        self.rule.make_state(self._make_state)
+        self._make_states()
         self.inner_optimizer.build(variables)
         super().build(variables)
 
     def _make_state(self, spec):
-        synchronization = "on_read" if spec.per_replica else "auto"
+        several = spec.own and self.rule.replica_count > 1
         with keras.name_scope(self.name):  # as `add_variable`, which does not know this argument
             variable = keras.Variable(
                 "zeros",
                 shape=spec.shape,
                 dtype=spec.dtype,
                 trainable=False,
-                aggregation="mean" if spec.per_replica else "none",
-                synchronization=synchronization,
+                aggregation="mean" if several else "none",
+                synchronization="on_read" if several else "auto",
                 name=spec.name,
             )
-        self._track_variable(variable)
+        if not spec.own:
+            self._track_variable(variable)
         return variable
 
     def apply(self, grads, trainable_variables=None):
@@ -97,8 +98,12 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         return self.inner_optimizer._model_variables_moving_average  # for SwapEMAWeights
 
     def set_weights(self, weights):
-        super().set_weights(weights[: len(self._variables)])
-        self.inner_optimizer.set_weights(weights[len(self._variables) :])
+        own = self.rule.own_state
+        first, second = len(self._variables), len(self._variables) + len(own)
+        super().set_weights(weights[:first])
+        for variable, value in zip(own, weights[first:second]):
+            variable.assign(value)
+        self.inner_optimizer.set_weights(weights[second:])
 
     def get_config(self):
         config = super().get_config()

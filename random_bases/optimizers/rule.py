@@ -123,8 +123,17 @@ class RandomBasesRule:
         exchange = getattr(self.directions, "exchange", None)
         return None if exchange is None else exchange.subspace
 
-    def build(self, shapes: Sequence[Sequence[int]], paths: Sequence[str], replica_count: int = 1) -> None:
+    def build(
+        self,
+        shapes: Sequence[Sequence[int]],
+        paths: Sequence[str],
+        replica_count: int = 1,
+        has_own_variables: bool = True,
+    ) -> None:
         """Fixes the variables, their shapes and paths ("dense/kernel"), and the number of replicas.
+
+        Args:
+          has_own_variables: whether a variable may have another value in each replica.
 
         Raises:
           ValueError: if the directions cannot be shared out among compartments or replicas, or cannot
@@ -143,6 +152,11 @@ class RandomBasesRule:
             return self._subspace(dimensions, shapes, paths)
 
         remembers = bool(self.error_feedback)
+        if remembers and replica_count > 1 and not has_own_variables:
+            raise ValueError(
+                f"error_feedback={self.error_feedback} needs a memory for each replica, and the variables of "
+                f"an IPU's program are the same on all {replica_count}; allowed there: one replica."
+            )
         exchange = Exchange(
             self.replicas, self.exchange, self.dimensions, replica_count, subspace, scaled=not remembers
         )
@@ -171,11 +185,25 @@ class RandomBasesRule:
                 basis = bases.get(basis, basis.size, dimensions)
         return Subspace(shapes, dimensions, basis, self.compartments, self.allocation, paths)
 
-    def make_state(self, make: Callable[[StateSpec], tf.Variable]) -> None:
-        """Has `make` make the variables that are kept from step to step, once."""
+    def make_state(self, make: Callable[[StateSpec], tf.Variable]) -> bool:
+        """Has `make` make the variables that are kept from step to step; False if they are there already."""
         directions = self._built()
-        if not directions.state:
-            directions.state = [make(spec) for spec in directions.state_specs]
+        if directions.state:
+            return False
+        directions.state = [make(spec) for spec in directions.state_specs]
+        return True
+
+    @property
+    def replica_count(self) -> int:
+        """K, once built."""
+        return self._built().replica_count
+
+    @property
+    def own_state(self) -> List[tf.Variable]:
+        """Those variables of which each replica has its own."""
+        if self.directions is None:
+            return []
+        return [each for each, spec in zip(self.directions.state, self.directions.state_specs) if spec.own]
 
     def _built(self) -> Directions:
         assert self.directions is not None, "`build` comes first"

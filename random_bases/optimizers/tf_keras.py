@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from random_bases.keras_api import keras, register_serializable
 from random_bases.optimizers.collectives import current_replicas
+from random_bases.optimizers.directions import own_variable
 from random_bases.optimizers.rule import positions
 from random_bases.optimizers.wrapper import Wrapper
 
@@ -43,16 +44,15 @@ class RandomBasesDescent(
 
     @property
     def variables(self):
-        return self.inner_optimizer.variables
+        variables = self.inner_optimizer.variables
+        return type(variables)([*variables, *self.rule.own_state])
 
     def set_weights(self, weights):
-        self.inner_optimizer.set_weights(weights)
-
-    def save_own_variables(self, store):
-        self.inner_optimizer.save_own_variables(store)
-
-    def load_own_variables(self, store):
-        self.inner_optimizer.load_own_variables(store)
+        own = self.rule.own_state
+        inner = len(weights) - len(own)
+        self.inner_optimizer.set_weights(weights[:inner])
+        for variable, value in zip(own, weights[inner:]):
+            variable.assign(value)
 
     def build(self, var_list):
         self._build(var_list, tf.distribute.get_strategy().num_replicas_in_sync)
@@ -63,19 +63,12 @@ class RandomBasesDescent(
             self.rule.build([v.shape for v in var_list], names, replica_count)
             self._indices = {self._var_key(v): i for i, v in enumerate(var_list)}
         self.inner_optimizer.build(var_list)
-        self.rule.make_state(self._make_state)
+        self._make_states()
 
     def _make_state(self, spec):
-        per_replica = {
-            "synchronization": tf.VariableSynchronization.ON_READ,
-            "aggregation": tf.VariableAggregation.MEAN,
-        }
-        variable = tf.Variable(
-            tf.zeros(spec.shape, spec.dtype),
-            name=spec.name,
-            trainable=False,
-            **(per_replica if spec.per_replica else {}),
-        )
+        if spec.own:
+            return own_variable(spec, self.rule.replica_count)
+        variable = tf.Variable(tf.zeros(spec.shape, spec.dtype), name=spec.name, trainable=False)
         self.inner_optimizer._variables.append(variable)  # as its `add_variable` does
         return variable
 

@@ -1,10 +1,12 @@
 """What `RandomBasesDescent` is in every Keras: its arguments, and what it hands on to the inner optimizer."""
 
-from typing import Any, Dict, Optional, Union
+from typing import Any, Callable, Dict, Optional, Union
 
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
-from random_bases.keras_api import GENERATION, keras
+from random_bases.keras_api import GENERATION, keras, tf_variable_of
+from random_bases.optimizers.directions import StateSpec
+from random_bases.optimizers.memories import Memories
 from random_bases.optimizers.rule import RandomBasesRule
 
 _INNER_ARGUMENTS = (
@@ -81,9 +83,9 @@ class Wrapper:
         `keep_fraction` leaves out is remembered, too, and each replica then sends the values and indices
         of its own largest coordinates; with all D directions, fixed, that is DeMo's compressor
         (arXiv:2411.19870). Each replica has a memory e_k of its own, and the inner optimizer gets
-        mean_k P_k P_k^T e_k, with "split", too. Their mean is what is saved, and what each of any number
-        of replicas gets: one replica goes on bit for bit, several with "shared" and all coordinates to
-        rounding, others on another path. On IPUs with one replica only.
+        mean_k P_k P_k^T e_k, with "split", too. Checkpoints have all memories, and go on bit for bit;
+        restored by another number of replicas, each gets their mean, with a warning. Saved models have
+        the mean only. On IPUs with one replica only.
       memory_limit: with basis="history", and only with it: the most bytes that the gradients, 4 d D
         bytes, may take. While one is taken in there are two copies.
       name: of the optimizer.
@@ -98,6 +100,7 @@ class Wrapper:
     """
 
     rule: RandomBasesRule
+    _track_trackable: Callable[..., Any]  # Keras's
 
     def __init__(
         self,
@@ -138,6 +141,16 @@ class Wrapper:
     def _wrap(self, inner_optimizer: Any, rule: RandomBasesRule, name: str) -> None:
         """Makes this an optimizer of the Keras at hand, with these attributes."""
         raise NotImplementedError
+
+    def _make_state(self, spec: StateSpec) -> Any:
+        """A variable of the optimizer; what replicas have their own of is in no checkpoint by itself."""
+        raise NotImplementedError
+
+    def _make_states(self) -> None:
+        """Makes what the rule keeps from step to step, and has checkpoints hold it; once."""
+        if self.rule.make_state(self._make_state) and self.rule.own_state:
+            variables = [tf_variable_of(variable) for variable in self.rule.own_state]
+            self._track_trackable(Memories(variables, self.rule.replica_count), "memories")
 
     @property
     def seed(self) -> int:

@@ -102,8 +102,11 @@ def test_workers_equal_one_process(number, tmp_path):
 @needs_tf_keras
 @pytest.mark.slow
 def test_killed_workers_end_with_the_same_weights(tmp_path):
-    """Workers killed at random moments, twice; started again, the run goes on from the last epoch."""
-    changes = {"strategy": "multi_worker", "replicas": "split", "epochs": 40}
+    """Workers killed at random moments, twice; started again, the run goes on from the last epoch.
+
+    Each has directions and a memory of its own.
+    """
+    changes = {"strategy": "multi_worker", "replicas": "split", "error_feedback": 1.0, "epochs": 40}
     config_file = config(tmp_path / "config.py", **changes)
     run(config_file, tmp_path / "undisturbed", 2)
     generator, workdir = random.Random(2), tmp_path / "killed"

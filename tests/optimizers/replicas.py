@@ -6,6 +6,7 @@ python -m tests.optimizers.replicas K CASES, where CASES is JSON: {name: argumen
 import json
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -151,19 +152,41 @@ def case(strategy, k, examples=24, mixed=False, logged=False, resumed=False, **a
 
 
 def parted(strategy, model, optimizer, arguments, dataset):
-    """How far weights are apart after another epoch, gone on with and restored from a checkpoint."""
-    path = tf.train.Checkpoint(model=model, optimizer=optimizer).save(tempfile.mkdtemp() + "/checkpoint")
-    with strategy.scope():
-        again, restored = dense_model(), rb.RandomBasesDescent(keras.optimizers.SGD(0.5), **arguments)
-        keras_api.compile_model(
-            again, jit_compile=False, optimizer=restored, loss=keras.losses.MeanSquaredError()
-        )
-        keras_api.build_optimizer(restored, again.trainable_variables)
-    tf.train.Checkpoint(model=again, optimizer=restored).restore(path)
-    for each in (model, again):
+    """How far weights are apart after another epoch, gone on with and restored from a checkpoint.
+
+    "alone": restored by one replica, which goes on with the whole batches.
+    "back": restored by all from what that one saved at once.
+    """
+    directory = tempfile.mkdtemp()
+    path = tf.train.Checkpoint(model=model, optimizer=optimizer).save(directory + "/several")
+    restored, told = restored_in(strategy, arguments, path)
+    assert not told, told
+    alone, told = restored_in(tf.distribute.get_strategy(), arguments, path)
+    one = tf.train.Checkpoint(model=alone, optimizer=alone.optimizer).save(directory + "/one")
+    back, told_back = restored_in(strategy, arguments, one)
+    for each in (model, restored, alone, back):
         each.fit(dataset, epochs=1, verbose=0)
-    weights = [flat(values(each.trainable_variables)) for each in (model, again)]
-    return float(np.abs(weights[0] - weights[1]).max())
+    wanted = flat(values(model.trainable_variables))
+    models = {"restored": restored, "alone": alone, "back": back}
+    apart = {name: flat(values(each.trainable_variables)) - wanted for name, each in models.items()}
+    return {
+        **{name: float(np.abs(difference).max()) for name, difference in apart.items()},
+        "told": [*told, *told_back],
+    }
+
+
+def restored_in(strategy, arguments, path):
+    """A compiled model that is restored from a checkpoint, and the warnings that this gave."""
+    with strategy.scope():
+        model, optimizer = dense_model(), rb.RandomBasesDescent(keras.optimizers.SGD(0.5), **arguments)
+        loss = keras.losses.MeanSquaredError()
+        keras_api.compile_model(model, jit_compile=False, optimizer=optimizer, loss=loss)
+        keras_api.build_optimizer(optimizer, model.trainable_variables)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        status = tf.train.Checkpoint(model=model, optimizer=optimizer).restore(path)
+    status.assert_existing_objects_matched()
+    return model, [str(each.message) for each in caught if "error feedback" in str(each.message)]
 
 
 def replays(log, reached):

@@ -31,8 +31,13 @@ CASES = {
     "uneven last batch": {"replicas": "split", "examples": 21},
     "loss scale": {"replicas": "independent", "mixed": True},
     "remembers": {"basis": "hadamard", "error_feedback": True, "logged": True, "resumed": True},
-    "remembers, independent": {"basis": "hadamard", "error_feedback": 0.5, "replicas": "independent"},
-    "remembers, split": {"basis": "hadamard", "error_feedback": True, "replicas": "split"},
+    "remembers, independent": {
+        "basis": "hadamard",
+        "error_feedback": 0.5,
+        "replicas": "independent",
+        "resumed": True,
+    },
+    "remembers, split": {"basis": "hadamard", "error_feedback": True, "replicas": "split", "resumed": True},
     "remembers, updates": {
         "basis": "hadamard",
         "error_feedback": True,
@@ -45,6 +50,7 @@ CASES = {
         "redraw_every": None,
         "keep_fraction": 0.125,
         "error_feedback": True,
+        "resumed": True,
     },
     "too few": {"replicas": "split", "compartments": 3, "dimensions": 5, "examples": 8},
 }
@@ -101,10 +107,26 @@ def test_one_process_replays_the_log_of_several(run):
     assert results["remembers"]["replayed"] is True
 
 
-def test_memories_of_replicas_are_saved_and_restored(run):
-    """Their mean, which is all that the weights of "shared" depend on."""
+def test_the_memory_of_each_replica_is_saved_and_restored(run):
     _, results = run
-    assert results["remembers"]["parted"] < 1e-6
+    resumed = {name: result["parted"] for name, result in results.items() if result.get("parted")}
+    assert {"remembers", "remembers the smallest"} <= set(resumed)
+    for name, parted in resumed.items():
+        assert parted["restored"] == 0, name
+
+
+def test_another_number_of_replicas_gets_the_mean_of_the_memories_and_is_told(run):
+    """Which is all that the weights of "shared" depend on."""
+    k, results = run
+    assert max(results["remembers"]["parted"][name] for name in ("alone", "back")) < 1e-6
+    for result in results.values():
+        if result.get("parted"):
+            told = result["parted"]["told"]
+            assert len(told) == 2
+            assert f"memories of {k} replicas, and there are 1: each gets their mean" in told[0]
+            assert f"memories of 1 replicas, and there are {k}: each gets" in told[1]
+    # Where the weights depend on more, it is another path.
+    assert results["remembers the smallest"]["parted"]["back"] > 1e-3
 
 
 def test_only_coordinates_travel(run):

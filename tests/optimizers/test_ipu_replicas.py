@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import random_bases as rb
 from random_bases import ipu
-from random_bases.keras_api import keras, set_random_seed
+from random_bases.keras_api import build_optimizer, keras, set_random_seed
 from random_bases.optimizers.exchange import Exchange
 from random_bases.subspace import Subspace
 from tests.poplar.double import Pod, installed
@@ -132,6 +132,16 @@ def _by_formula(replicas, count):
             rows.append(c if replicas == "split" else c / count)
         inner.apply_gradients(zip(exchange.expand(tf.stack(rows), 3, tf.constant(update)), variables))
     return [v.numpy() for v in variables]
+
+
+def test_memories_of_several_replicas_are_refused_when_the_optimizer_is_built():
+    with installed():
+        strategy = rb.strategies.get("ipu", replicas=2)
+        with strategy.scope():
+            model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+            optimizer = rbd(basis="hadamard", error_feedback=True)()
+            with pytest.raises(ValueError, match="error_feedback=True needs a memory .* on all 2; allowed"):
+                build_optimizer(optimizer, model.trainable_variables)
 
 
 def test_accumulated_gradients_are_projected_once(alone):

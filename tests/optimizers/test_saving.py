@@ -39,6 +39,10 @@ def redrawn(inner=None, **arguments):
     return RBD(Adam(0.1) if inner is None else inner, **arguments)
 
 
+def remembering():
+    return redrawn(basis="hadamard", error_feedback=0.9)
+
+
 def scheduled():
     return SGD(keras.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5), momentum=0.9)
 
@@ -126,9 +130,10 @@ def test_a_model_loaded_from_h5_in_keras_3_trains_with_a_new_optimizer(tmp_path,
 
 
 @needs_keras_2
-def test_a_saved_model_directory(tmp_path):
+@pytest.mark.parametrize("optimizer", [redrawn, remembering])
+def test_a_saved_model_directory(tmp_path, optimizer):
     # Keras 2.6 restores no optimizer's slots from one, so only that it can be written and read.
-    model = trained(redrawn(), "graph", epochs=1)
+    model = trained(optimizer(), "graph", epochs=1)
     model.save(str(tmp_path / "model"), save_format="tf")
     loaded = keras.models.load_model(str(tmp_path / "model"))
     np.testing.assert_array_equal(loaded.predict(data()[0]), model.predict(data()[0]))
@@ -136,15 +141,16 @@ def test_a_saved_model_directory(tmp_path):
     assert loaded.optimizer.rule.get_config() == model.optimizer.rule.get_config()
 
 
-def test_weights_and_the_optimizers_variables_goes_on(tmp_path):
-    expected = trained(redrawn(), epochs=2)
-    first = trained(redrawn(), epochs=1)
+@pytest.mark.parametrize("optimizer", [redrawn, remembering])
+def test_weights_and_the_optimizers_variables_goes_on(tmp_path, optimizer):
+    expected = trained(optimizer(), epochs=2)
+    first = trained(optimizer(), epochs=1)
     first.save_weights(str(tmp_path / "model.weights.h5"))
     variables = first.optimizer.variables
     state = values(variables() if callable(variables) else variables)
 
     model = dense_model(seed=1)
-    compile_(model, redrawn())
+    compile_(model, optimizer())
     build_optimizer(model.optimizer, model.trainable_variables)
     model.load_weights(str(tmp_path / "model.weights.h5"))
     model.optimizer.set_weights(state)
@@ -153,15 +159,16 @@ def test_weights_and_the_optimizers_variables_goes_on(tmp_path):
 
 
 @needs_keras_3
-def test_a_weight_file_has_the_optimizers_state(tmp_path):
+@pytest.mark.parametrize("optimizer", [redrawn, remembering])
+def test_a_weight_file_has_the_optimizers_state(tmp_path, optimizer):
     path = str(tmp_path / "model.weights.h5")
-    trained(redrawn(), epochs=1).save_weights(path)
+    trained(optimizer(), epochs=1).save_weights(path)
     model = dense_model(seed=1)
-    compile_(model, redrawn())
+    compile_(model, optimizer())
     build_optimizer(model.optimizer, model.trainable_variables)
     model.load_weights(path)
     fit(model, epochs=1)
-    assert_equal(model, trained(redrawn(), epochs=2))
+    assert_equal(model, trained(optimizer(), epochs=2))
 
 
 @pytest.mark.parametrize("scaled", [False, True])
