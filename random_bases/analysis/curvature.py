@@ -13,6 +13,7 @@ it are 6% to 9% off against differences of gradients, forward and reverse alike,
 model's stopped gradients do harm a graph does not tell: models that have one are refused.
 """
 
+import math
 from typing import List, Optional, Sequence, Set
 
 import numpy as np
@@ -147,6 +148,59 @@ def top_eigenvalues(
     start = np.random.RandomState(seed).normal(size=product.size)
     values = eigsh(operator, k=count, which="LM", v0=start, tol=tolerance, return_eigenvectors=False)
     return np.sort(values)[::-1]
+
+
+def trace(
+    model: keras.Model, data, samples: int = 10, seed: int = 0, loss: Optional[Loss] = None
+) -> float:
+    """An estimate of the Hessian's trace: D times the mean curvature along random directions.
+
+    Its relative standard deviation is about sqrt(2 / samples) |H|_F / tr(H) (Hutchinson 1989).
+
+    Args:
+      model, data, loss: as of `random_bases.analysis.objective.Objective`.
+      samples: the number of directions.
+      seed: of them, an int in [0, 2**64).
+
+    Raises:
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
+    """
+    product = HessianVectorProduct(model, data, loss)
+    drawn = draw(model, arguments.integer("samples", samples, 1), arguments.seed(seed))
+    return product.size * float(np.mean(_along(product, drawn)))
+
+
+def error_feedback_limit(
+    model: keras.Model,
+    data,
+    dimensions: int,
+    samples: int = 10,
+    seed: int = 0,
+    loss: Optional[Loss] = None,
+) -> float:
+    """About the largest learning rate at which SGD with error feedback is stable: d / tr(H).
+
+    What d directions a step see of a gradient arrives D / d updates late, and a rate must not move the weights
+    far in that time. With `redraw_every=k` the limit is k times smaller, with K replicas and "split" K times,
+    with momentum b by 1 / (1 - b). A guide, not a bound: at the present weights; docs/methods.md has how far
+    it held.
+
+    Args:
+      model, data, samples, seed, loss: as of `trace`.
+      dimensions: d, of `RandomBasesDescent`.
+
+    Returns:
+      Infinity, if the estimate of the trace is not positive.
+
+    Raises:
+      TypeError, ValueError: if an argument has a wrong type or a wrong value.
+
+    Example:
+    >>> limit = rb.analysis.curvature.error_feedback_limit(model, (x, y), dimensions=250)
+    """
+    dimensions = arguments.integer("dimensions", dimensions, 1)
+    found = trace(model, data, samples, seed, loss)
+    return dimensions / found if found > 0 else math.inf
 
 
 class Curvature(keras.callbacks.Callback):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import random_bases as rb
 from random_bases.analysis import curvature, directions
 from random_bases.analysis.objective import Objective
 from random_bases.keras_api import GENERATION, compile_model, keras
@@ -123,6 +124,50 @@ def test_top_eigenvalues_of_a_network():
     np.testing.assert_allclose(curvature.top_eigenvalues(model, data, 3, "mse"), largest, rtol=1e-3)
 
 
+def bowl(curvatures):
+    """A model whose loss is 1/2 sum_i h_i w_i^2, its data and its loss."""
+    size = len(curvatures)
+    inputs = keras.Input((size,))
+    model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False)(inputs))
+    data = (np.eye(size, dtype=np.float32), np.zeros([size, 1], np.float32))
+    return model, data, lambda y, w: tf.reduce_sum(curvatures * w[:, 0] ** 2) / 2
+
+
+def test_the_trace_by_random_directions():
+    model, data, loss = bowl(np.full(64, 3, np.float32))
+    np.testing.assert_allclose(curvature.trace(model, data, samples=1, loss=loss), 3 * 64, rtol=1e-4)
+    model, data, loss = bowl(np.arange(1, 65, dtype=np.float32))
+    # One standard deviation is 2.5%.
+    found = [curvature.trace(model, data, samples=64, seed=seed, loss=loss) for seed in range(2)]
+    np.testing.assert_allclose(found, 64 * 65 / 2, rtol=0.08)
+    assert found[0] != found[1]
+
+
+def test_the_limit_of_the_rate_with_error_feedback():
+    """It is stable at 0.4 times the limit, and not at 3 times it."""
+    model, data, loss = bowl(np.arange(1, 65, dtype=np.float32) / 64)
+    limit = curvature.error_feedback_limit(model, data, dimensions=8, samples=64, loss=loss)
+    np.testing.assert_allclose(limit, 8 / (65 / 2), rtol=0.08)
+
+    def reached(rate):
+        model.set_weights([np.ones([64, 1])])
+        optimizer = rb.RandomBasesDescent(
+            keras.optimizers.SGD(rate), 8, basis="hadamard", error_feedback=True, seed=0
+        )
+        compile_model(model, jit_compile=False, optimizer=optimizer, loss=loss)
+        repeated = tf.data.Dataset.from_tensors(data).repeat(300)
+        return model.fit(repeated, epochs=1, verbose=0) and loss(None, model.predict(data[0], verbose=0))
+
+    start = 65 / 4
+    assert reached(0.4 * limit) < 0.1 * start
+    assert not reached(3 * limit) < 10 * start
+
+
+def test_without_curvature_there_is_no_limit():
+    model, data, loss = bowl(np.full(64, -1, np.float32))
+    assert curvature.error_feedback_limit(model, data, 8, samples=64, loss=loss) == np.inf
+
+
 def test_callback():
     model = quadratic.model()
     compile_model(model, jit_compile=False, optimizer=keras.optimizers.SGD(0.01), loss="mse")
@@ -152,6 +197,10 @@ def test_what_is_refused():
         curvature.top_eigenvalues(model, quadratic.DATA, 2, quadratic.loss, tolerance=0)
     with pytest.raises(TypeError, match="seed=True must be an int"):
         curvature.top_eigenvalues(model, quadratic.DATA, 2, quadratic.loss, seed=True)
+    with pytest.raises(ValueError, match="samples=0 must be an int"):
+        curvature.trace(model, quadratic.DATA, samples=0, loss=quadratic.loss)
+    with pytest.raises(ValueError, match="dimensions=0 must be an int"):
+        curvature.error_feedback_limit(model, quadratic.DATA, 0, loss=quadratic.loss)
     with pytest.raises(ValueError, match="directions=0"):
         curvature.Curvature(quadratic.DATA, directions=0)
     assert 0 <= curvature.Curvature(quadratic.DATA).seed < 2**31
