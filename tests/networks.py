@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from random_bases.keras_api import keras, register_serializable, set_random_seed
+from random_bases.keras_api import GENERATION, keras, register_serializable, set_random_seed
 
 L = keras.layers
 BATCH = 6
@@ -126,6 +126,17 @@ def subclassed():
     return model, x
 
 
+class Rematerialised(keras.layers.Dense):
+    """Dense, computed again for its gradient."""
+
+    def call(self, inputs):
+        return (tf.recompute_grad if GENERATION != "keras3" else keras.remat)(super().call)(inputs)
+
+
+def rematerialised():
+    return keras.Sequential([keras.Input((5,)), Rematerialised(4, "tanh"), _dense(units=3)]), _normal(5)
+
+
 ALL = {
     network.__name__: network
     for network in (
@@ -139,6 +150,8 @@ ALL = {
         subclassed,
     )
 }
+# Which have no gradient with respect to what their weights read as.
+FORWARD_ONLY = {"rematerialised": rematerialised}
 # The names for parametrized tests; those that take longest to compile are for `-m slow`.
 EACH = [
     pytest.param(name, marks=pytest.mark.slow) if name in ("attention", "recurrent") else name
@@ -149,7 +162,7 @@ EACH = [
 def build(name, seed=0):
     """(model, inputs) of a network, from the seed of its weights."""
     set_random_seed(seed)
-    return ALL[name]()
+    return {**ALL, **FORWARD_ONLY}[name]()
 
 
 def targets(seed=2):

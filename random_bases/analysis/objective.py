@@ -50,16 +50,16 @@ class Objective:
         self.data = data
         self.paths = [keras_api.path_of(variable) for variable in self.variables]
         self.shapes = [tuple(int(n) for n in variable.shape) for variable in self.variables]
-        self._value = tf.function(self.trace)
+        self._value = tf.function(functools.partial(self.trace, differentiated=False))
         self._gradient = tf.function(self.trace_gradient)
 
     def weights(self) -> Tensors:
         """The present values of the trainable weights, in their own dtypes."""
         return [keras_api.value_of(variable) for variable in self.variables]
 
-    def trace(self, weights: Sequence[tf.Tensor], x, y) -> tf.Tensor:
+    def trace(self, weights: Sequence[tf.Tensor], x, y, differentiated: bool) -> tf.Tensor:
         """The loss of one batch at `weights`, a float32 scalar; to be traced."""
-        with keras_api.Substitution(self.variables, list(weights)) as substitution:
+        with keras_api.Substitution(self.variables, list(weights), differentiated) as substitution:
             predictions, added = substitution.call(self.model, x)
         losses = [mean_loss(self.loss, y, predictions), *added]
         return tf.add_n([tf.cast(each, tf.float32) for each in losses])
@@ -69,7 +69,7 @@ class Objective:
         weights = list(weights)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            loss = self.trace(weights, x, y)
+            loss = self.trace(weights, x, y, differentiated=True)
         gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
         return [densify(gradient, shape) for gradient, shape in zip(gradients, self.shapes)]
 

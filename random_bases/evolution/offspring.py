@@ -122,7 +122,8 @@ class Chunked:
 
         def forward(row_and_weights):
             row, weights = row_and_weights
-            with keras_api.Substitution(population.variables, weights) as substitution:
+            variables = population.variables
+            with keras_api.Substitution(variables, weights, differentiated=False) as substitution:
                 outputs, added = substitution.call(
                     population.model, of_row(row)[0], training=population.training
                 )

@@ -7,7 +7,11 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import tensorflow as tf
 
 from random_bases.keras_api.generation import GENERATION, keras
-from random_bases.keras_api.nested_functions import refuse_inner_function
+from random_bases.keras_api.nested_functions import (
+    count_custom_gradients,
+    refuse_custom_gradient,
+    refuse_inner_function,
+)
 
 # Attributes of a model; most of them hold what cannot be copied.
 _LEFT = (
@@ -31,16 +35,21 @@ class Substitution:
 
     Args:
       variables, values: what reads as what; of the same shapes and dtypes.
+      differentiated: whether gradients with respect to `values` may be taken of what is computed inside.
     """
 
-    def __init__(self, variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]):
+    def __init__(
+        self, variables: Sequence[tf.Variable], values: Sequence[tf.Tensor], differentiated: bool = True
+    ):
         self._pairs = [(_component(variable), value) for variable, value in zip(variables, values)]
         self._restore: List[tuple] = []
+        self._outside = count_custom_gradients() if differentiated else None
 
     def __enter__(self):
         for variable, value in self._pairs:
             self._restore.append((variable, type(variable), variable._handle))
             variable.__dict__["_substitute"] = value
+            variable.__dict__["_outside"] = self._outside
             # TensorFlow's fast path reads in C++, by this handle, if there is one.
             variable.__dict__["_handle"] = None
             variable.__class__ = _substituted(type(variable))
@@ -50,7 +59,7 @@ class Substitution:
         for variable, cls, handle in self._restore:
             variable.__class__ = cls
             variable.__dict__["_handle"] = handle
-            del variable.__dict__["_substitute"]
+            del variable.__dict__["_substitute"], variable.__dict__["_outside"]
         self._restore: List[tuple] = []
 
     def call(self, model: keras.Model, inputs, **arguments) -> Tuple[Any, List[tf.Tensor]]:
@@ -84,6 +93,7 @@ def _substituted(cls: type) -> type:
 
     def read(self):
         refuse_inner_function(self.name, self._substitute)
+        refuse_custom_gradient(self.name, self._outside)
         return self._substitute
 
     def value(self, *unused):

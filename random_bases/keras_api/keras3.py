@@ -5,7 +5,11 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import tensorflow as tf
 
 from random_bases.keras_api.generation import keras
-from random_bases.keras_api.nested_functions import refuse_inner_function
+from random_bases.keras_api.nested_functions import (
+    count_custom_gradients,
+    refuse_custom_gradient,
+    refuse_inner_function,
+)
 
 
 class Substitution(keras.StatelessScope):
@@ -16,11 +20,15 @@ class Substitution(keras.StatelessScope):
 
     Args:
       variables, values: what reads as what; of the same shapes and dtypes.
+      differentiated: whether gradients with respect to `values` may be taken of what is computed inside.
     """
 
-    def __init__(self, variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]):
+    def __init__(
+        self, variables: Sequence[keras.Variable], values: Sequence[tf.Tensor], differentiated: bool = True
+    ):
         super().__init__(state_mapping=list(zip(variables, values)), collect_losses=True)
         self._pairs = list(zip(variables, values))
+        self._outside = count_custom_gradients() if differentiated else None
         # What Variable.assign does outside of such a scope, and the scope around this one: both private.
         assert hasattr(keras.Variable, "_direct_assign")
         self.original_scope: Optional[keras.StatelessScope] = None
@@ -29,6 +37,7 @@ class Substitution(keras.StatelessScope):
         value = super().get_current_value(variable)
         if value is not None:
             refuse_inner_function(variable.path, value)
+            refuse_custom_gradient(variable.path, self._outside)
         elif self.original_scope is not None:
             value = self.original_scope.get_current_value(variable)
         return value

@@ -1,14 +1,26 @@
-"""Refuses what would keep a weight's value beyond the call it belongs to: `tf.function`s in models.
+"""Refuses functions in models that keep a weight's value beyond the call it belongs to, or lose its gradient.
 
-A trace made in one call is used again in later ones, with the weights of the first, and nobody would
-see.
+A trace that a `tf.function` makes in one call is used again in later ones, with the weights of the first.
+A function with a gradient of its own (`tf.custom_gradient`, and so `tf.recompute_grad` and `keras.remat`)
+has a gradient for its arguments and for variables, but for no tensor that is read in a variable's place;
+and what is computed again for the gradient reads the variable itself. Nobody would see.
 """
 
-from typing import List
+import sys
+import types
+from typing import List, Optional
 
 import tensorflow as tf
 
 _ADVICE = "which SubspaceModel does not support: remove the decorator."
+
+# Private: that they are still there is asserted. What they call while they watch variables is the function.
+_CUSTOM_GRADIENT = sys.modules[tf.recompute_grad.__module__]
+_DECORATORS = (
+    _CUSTOM_GRADIENT._eager_mode_decorator.__code__,
+    _CUSTOM_GRADIENT._graph_mode_decorator.__code__,
+)
+assert all("variable_watcher" in code.co_varnames for code in _DECORATORS)
 
 
 def users_classes(layer) -> List[type]:
@@ -47,3 +59,32 @@ def refuse_inner_function(name: str, value: tf.Tensor) -> None:
                 f"The model reads its weight {name!r} inside a tf.function of its own, {_ADVICE}"
             )
         graph = getattr(graph, "outer_graph", None)
+
+
+def count_custom_gradients() -> int:
+    """How many functions with gradients of their own the caller is in."""
+    count = 0
+    frame: Optional[types.FrameType] = sys._getframe(1)
+    while frame is not None:
+        # Not while it converts its arguments: their gradient arrives.
+        count += frame.f_code in _DECORATORS and "variable_watcher" in frame.f_locals
+        frame = frame.f_back
+    return count
+
+
+def refuse_custom_gradient(name: str, outside: Optional[int]) -> None:
+    """Raises if a weight is read in a function with a gradient of its own.
+
+    Args:
+      name: the weight's.
+      outside: what `count_custom_gradients` returned outside of the model; None: there is no gradient.
+
+    Raises:
+      ValueError: naming the weight.
+    """
+    if outside is not None and count_custom_gradients() > outside:
+        raise ValueError(
+            f"The model reads its weight {name!r} in a function with a gradient of its own "
+            "(tf.custom_gradient, tf.recompute_grad, keras.remat), which would not reach it: give the "
+            "function the weight as an argument, or do not recompute that part."
+        )

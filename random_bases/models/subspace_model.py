@@ -57,8 +57,9 @@ class SubspaceModel(keras.Model):
     any model), all save weights as .h5; whole models as .h5 are for Functional and Sequential ones only.
 
     Not supported: as a layer of another model; models that read their weights in a `tf.function` of
-    their own, or in a recomputed (rematerialised) part; models with a training step, loss or metrics in
-    methods of their own (`train_step`, `compute_loss`, ...), of which `fit` would know nothing.
+    their own, or in a function with a gradient of its own, as recomputed (rematerialised) parts are;
+    models with a training step, loss or metrics in methods of their own (`train_step`, `compute_loss`,
+    ...), of which `fit` would know nothing.
 
     Args:
       model: a built Keras model: Functional, Sequential or a subclass that was built or called.

@@ -80,3 +80,13 @@ def test_what_is_refused():
         Objective(model, [], "mse").gradient()
     with pytest.raises(ValueError, match="pair"):
         Objective(model, x, "mse").gradient()
+
+
+def test_recomputed_parts_have_values_but_no_gradient():
+    model, x = networks.build("rematerialised")
+    y = networks.targets()
+    objective = Objective(model, (x, y), "mse")
+    expected = np.mean((np.asarray(model(x)) - y) ** 2)
+    np.testing.assert_allclose(objective.value(objective.weights()), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="in a function with a gradient of its own"):
+        objective.gradient()

@@ -164,7 +164,7 @@ def dataset(x, batches=40):
     return tf.data.Dataset.from_tensor_slices((stacked, ys))
 
 
-SLOW_NETWORKS = ["branched", "recurrent", "attention"]
+SLOW_NETWORKS = ["branched", "recurrent", "attention", "rematerialised"]
 
 
 @pytest.mark.parametrize(

@@ -661,6 +661,69 @@ def test_layers_that_would_go_wrong_unseen(layer, message, mode):
     np.testing.assert_array_equal(flat(model.trainable_variables), before)
 
 
+class OwnGradient(keras.layers.Dense):
+    """Dense, with a gradient written out: where TensorFlow hands over the variables that were read."""
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def product(x):
+            kernel = tf.convert_to_tensor(self.kernel)
+
+            def gradient(upstream, variables=None):
+                del variables
+                return tf.matmul(upstream, kernel, transpose_b=True), [
+                    tf.matmul(x, upstream, transpose_a=True)
+                ]
+
+            return tf.matmul(x, kernel), gradient
+
+        return product(inputs) + self.bias
+
+
+class OwnGradientOfArguments(keras.layers.Dense):
+    """The same with the kernel as an argument, so that its gradient arrives."""
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def product(x, kernel):
+            def gradient(upstream):
+                return tf.matmul(upstream, kernel, transpose_b=True), tf.matmul(x, upstream, transpose_a=True)
+
+            return tf.matmul(x, kernel), gradient
+
+        return product(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
+
+
+def model_of(layer):
+    set_random_seed(0)
+    return keras.Sequential([keras.Input((5,)), layer(4), keras.layers.Dense(3)])
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("layer", [networks.Rematerialised, OwnGradient])
+def test_weights_that_are_read_where_their_gradient_is_lost_are_refused(layer, mode):
+    sub = rb.SubspaceModel(model_of(layer), 2, seed=0)
+    x = np.ones((2, 5), np.float32)
+    with pytest.raises(
+        ValueError, match="reads its weight .*kernel.* in a function with a gradient of its own"
+    ):
+        sub(x) if mode == "eager" else tf.function(lambda: sub(x), autograph=False)()
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_gradients_of_functions_that_get_weights_as_arguments_arrive(mode):
+    x, y = tf.constant(networks.build("sequential")[1]), networks.targets()
+    found, expected = (
+        gradient(sub, sub.trainable_variables, x, y, mode)[1][0]
+        for sub in (
+            rb.SubspaceModel(model_of(layer), 4, seed=0)
+            for layer in (OwnGradientOfArguments, keras.layers.Dense)
+        )
+    )
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 # --- Memory ---------------------------------------------------------------------------------------
 
 
