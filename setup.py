@@ -73,6 +73,7 @@ setup(
         f"numpy; {CURRENT}",
         f"scipy; {CURRENT}",
         f"scipy<1.10; {SDK}",
+        "filelock>=3.13",  # 3.13: one lock a path in a process
     ],
     extras_require={
         "experiments": EXPERIMENTS,

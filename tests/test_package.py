@@ -35,6 +35,7 @@ def test_syntax_is_python_38(path):
 ROOMS = {
     "arguments": set(),
     "files": {"arguments"},
+    "locks": {"files"},
     "tensors": set(),
     "device": set(),
     "keras_api": {"arguments"},
@@ -67,6 +68,7 @@ ROOMS = {
         "device",
         "files",
         "keras_api",
+        "locks",
         "models",
         "subspace",
     },
@@ -104,6 +106,7 @@ ROOMS = {
         "device",
         "files",
         "keras_api",
+        "locks",
         "optimizers",
         "sampling",
         "strategies",

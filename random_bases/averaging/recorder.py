@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from random_bases import arguments
+from random_bases import arguments, locks
 from random_bases.averaging.snapshots import DTYPES, INDEX, TrajectoryWriter, read_index
 from random_bases.keras_api import keras
 
@@ -13,8 +13,8 @@ class TrajectoryRecorder(keras.callbacks.Callback):
     """Writes the weights, and all other variables, to a directory: every epoch, or every few steps.
 
     Snapshots are named by their step, the count of weight updates: `optimizer.iterations`. Each is
-    written whole or not at all; `Trajectory` reads them. Each worker of a
-    `MultiWorkerMirroredStrategy` needs a directory of its own.
+    written whole or not at all; `Trajectory` reads them. While a process trains, the directory is locked:
+    each worker of a `MultiWorkerMirroredStrategy` needs one of its own.
 
     Args:
       directory: is made if absent.
@@ -33,6 +33,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         trained by others, which it holds itself.
       TrajectoryError: when training begins, if the directory holds another architecture's weights, or
         damaged files; after the first step, for a model that `fit` builds.
+      InUseError: when training begins, if another process records there.
 
     Example:
     >>> model.fit(x, y, epochs=10, callbacks=[rb.TrajectoryRecorder("trajectory", every="epoch")])
@@ -56,12 +57,16 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         self.most = arguments.optional(arguments.integer, "most", most, 1)
         self.dtype = arguments.one_of("dtype", dtype, DTYPES)
         self.resume = arguments.boolean("resume", resume)
+        self._lock: Any = None
         self._writer: Any = None  # a TrajectoryWriter, once the model has weights
         self._epoch: Optional[int] = None
 
     def on_train_begin(self, logs=None):
         del logs
         self._epoch = None
+        if self._lock is None:  # or a `fit` was ended by an error
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock = locks.take(self.directory)
         if self._writer is None:
             if not self.resume and (self.directory / INDEX).exists():
                 self._refuse(len(read_index(self.directory)["snapshots"]))
@@ -115,6 +120,12 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         self._check_counted()
         if self.every == "epoch" and self._wanted(epoch + 1):
             self._record(epoch + 1)
+
+    def on_train_end(self, logs=None):
+        del logs
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _check_counted(self) -> None:
         """Raises if an epoch's steps were not counted: then another optimizer made them."""

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Dict, Optional
 import numpy as np
 import tensorflow as tf
 
-from random_bases import device, files, keras_api, strategies
+from random_bases import device, files, keras_api, locks, strategies
 from random_bases.keras_api import keras
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.replay.format import (
@@ -48,6 +48,7 @@ class ReplayLog(keras.callbacks.Callback):
         steps that are not in the log.
       ReplayError: if the file at `path` is no log, or that of another run: of another seed, configuration
         or theta0. A learning rate, which callbacks may set, is compared after the first step.
+      InUseError: if another process writes it, which has locked `<path>.lock`.
 
     Example:
     >>> model.fit(x, y, callbacks=[rb.ReplayLog("run.log")])
@@ -58,6 +59,7 @@ class ReplayLog(keras.callbacks.Callback):
         super().__init__()
         self._path = os.fspath(path)
         self._file: Optional[BinaryIO] = None
+        self._lock: Any = None
 
     def on_train_begin(self, logs=None):
         del logs
@@ -82,6 +84,8 @@ class ReplayLog(keras.callbacks.Callback):
         if self._file is not None:  # of a `fit` that an error ended
             self._file.close()
             self._file = None
+        if self._writes and self._lock is None:  # or a `fit` was ended by an error
+            self._lock = locks.take(self._path)
         if model.built:
             with strategy.scope():
                 if optimizer.rule.subspace is None:
@@ -207,6 +211,9 @@ class ReplayLog(keras.callbacks.Callback):
             self._record(b"E" + struct.pack("<q", self._steps))
             self._file.close()
             self._file = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _record(self, content: bytes) -> None:
         assert self._file is not None

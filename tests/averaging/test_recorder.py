@@ -9,11 +9,12 @@ import pytest
 import tensorflow as tf
 
 import random_bases as rb
-from random_bases import keras_api
+from random_bases import keras_api, locks
 from random_bases.averaging import TrajectoryError
 from random_bases.averaging.snapshots import TrajectoryWriter
 from random_bases.keras_api import GENERATION, keras
 from tests import networks
+from tests.lock_holder import holding
 
 STEPS = 3  # an epoch's
 Recorder = rb.TrajectoryRecorder
@@ -82,8 +83,17 @@ def test_weights_are_those_of_the_chosen_times(arguments, steps, tmp_path):
     for step, weights in zip(steps, trajectory.weights):
         assert isinstance(weights, np.memmap)
         np.testing.assert_array_equal(weights, taken.weights[step])
-    # Nothing but what the index names.
-    assert len(list(tmp_path.iterdir())) == 1 + 2 * len(steps)
+    # Nothing but what the index names, and the lock.
+    assert len(list(tmp_path.iterdir())) == 2 + 2 * len(steps)
+
+
+def test_a_directory_where_another_process_records_is_refused(tmp_path):
+    model, x = compiled()
+    with holding(tmp_path), pytest.raises(locks.InUseError, match=str(tmp_path)):
+        fit(model, x, [Recorder(tmp_path)], epochs=1)
+    fit(model, x, [Recorder(tmp_path)], epochs=1)
+    with holding(tmp_path):  # it was released
+        assert len(rb.Trajectory(tmp_path)) == 1
 
 
 def test_average_and_slices(tmp_path):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import random_bases as rb
-from random_bases import sampling
+from random_bases import locks, sampling
 from random_bases.keras_api import GENERATION, keras, set_random_seed
+from tests.lock_holder import holding
 from tests.optimizers.helpers import (
     assert_close,
     assert_differ,
@@ -367,7 +368,17 @@ def test_a_run_that_begins_again_writes_its_log_anew(run, tmp_path):
     path = altered(run[0], tmp_path, lambda content: content[:-60])  # killed before its first checkpoint
     model = logged(path)
     assert_equal(rb.replay(path, dense_model()), model)
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / f"{path.name}.lock"]
+
+
+def test_a_log_that_another_process_writes_is_refused(run, tmp_path):
+    path = tmp_path / "run.log"
+    with holding(path), pytest.raises(locks.InUseError, match=str(path)):
+        logged(path)
+    assert not path.exists()
+    logged(path)
+    with holding(path):  # it was released
+        assert_weights(rb.replay(path, dense_model()), run[1].after[-1])
 
 
 def test_a_callback_that_an_error_ended_writes_another_log_with_another_model(run, tmp_path):
