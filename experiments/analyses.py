@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments import brief, datasets, methods, networks, results, training
 from experiments.figures import analyses as figures
+from random_bases import locks
 from random_bases.analysis import (
     approximation,
     curvature,
@@ -21,7 +22,7 @@ from random_bases.analysis import (
     orthogonality,
 )
 from random_bases.analysis.objective import Objective
-from random_bases.keras_api import set_random_seed
+from random_bases.keras_api import build_optimizer, set_random_seed
 
 NAMES = ("gradient_correlation", "orthogonality", "approximation", "landscape", "curvature")
 
@@ -76,6 +77,8 @@ def run(
     Raises:
       ValueError, TypeError: for what is not allowed, or if `workdir` has results of another
         configuration.
+      FileNotFoundError: if the data is not there.
+      InUseError: if another process writes to `workdir`.
     """
     training.check_keys(config, default_config())
     unknown = sorted(set(only) - set(NAMES))
@@ -85,18 +88,37 @@ def run(
         if config[key] < 1:
             raise ValueError(f"config.{key}={config[key]} must be at least 1.")
     workdir = Path(workdir)
+    results.check_config(workdir / "config.json", config.to_dict(), but=_FREE)
+    _check_training(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    results.keep_config(workdir / "config.json", config.to_dict(), but=_FREE)
-    found = {}
-    for name in only:
-        path = workdir / f"{name}.json"
-        if not path.exists():
-            print(name, flush=True)
-            content = {"data": _ANALYSES[name](config, workdir), "config": config.to_dict()}
-            results.write_json(path, {**content, **training.environment()})
-        found[name] = results.read_json(path)
-        getattr(figures, name)(workdir / f"{name}.png", found[name]["data"])
+    with locks.held(workdir):
+        results.check_config(workdir / "config.json", config.to_dict(), but=_FREE)  # again, now it is locked
+        results.write_json(workdir / "config.json", config.to_dict())
+        found = {}
+        for name in only:
+            path = workdir / f"{name}.json"
+            if not path.exists():
+                print(name, flush=True)
+                content = {"data": _ANALYSES[name](config, workdir), "config": config.to_dict()}
+                results.write_json(path, {**content, **training.environment()})
+            found[name] = results.read_json(path)
+            getattr(figures, name)(workdir / f"{name}.png", found[name]["data"])
     return found
+
+
+def _check_training(config: ml_collections.ConfigDict) -> None:
+    """Raises what the analyses' trainings would, of data, network, learning rates and dimensions."""
+    data = datasets.load(config.dataset, config.data_dir or None)
+    datasets.steps_per_epoch(data.train, config.batch_size)
+    model = networks.get(config.network, data.input_shape, data.num_classes)
+    for method in ("sgd", "rbd"):
+        if method not in config.learning_rates:
+            raise ValueError(
+                f"config.learning_rates has no rate for {method!r}: {dict(config.learning_rates)}."
+            )
+        single = _run_config(config, method, "normal", config.dimensions)
+        training.check_config(single)
+        build_optimizer(methods.build_optimizer(single), model.trainable_variables)
 
 
 def _trained(config, method: str, basis: str = "normal", callbacks: Callable = lambda data: []):

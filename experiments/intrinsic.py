@@ -20,13 +20,14 @@ import csv
 import math
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import ml_collections
 
 import random_bases
 from experiments import brief, datasets, networks, results, training
 from experiments.figures import curves
+from random_bases import locks
 from random_bases.analysis import intrinsic_dimension
 from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
@@ -170,19 +171,38 @@ def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: i
     Raises:
       ValueError, TypeError: for a configuration that is not allowed, or one that differs from that of
         the search in `workdir`.
+      FileNotFoundError: if the data is not there.
+      InUseError: if another process searches in `workdir`.
       DivergedError: if a training diverged.
     """
     check_config(config)
     workdir = Path(workdir)
+    wanted = {key: value for key, value in config.to_dict().items() if key not in _FREE}
+    results.check_config(workdir / "config.json", wanted, but=())
     data = load_data(config)
+    datasets.steps_per_epoch(data.train, config.batch_size)
     model = networks.get(config.network, data.input_shape, data.num_classes)
     parameters = sum(size_of(v.shape) for v in model.trainable_variables)
     how = (config.start, parameters, config.seeds, config.growth, config.resolution)
     intrinsic_dimension.check_search(*how)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with locks.held(workdir):
+        results.check_config(workdir / "config.json", wanted, but=())  # again, now that it is locked
+        results.write_json(workdir / "config.json", wanted)
+        return _search(config, data, parameters, how, workdir, verbose)
+
+
+def _search(
+    config: ml_collections.ConfigDict,
+    data: datasets.ImageDataset,
+    parameters: int,
+    how: Tuple[Any, ...],
+    workdir: Path,
+    verbose: int,
+) -> Dict[str, Any]:
+    """`run` in a directory that is locked; `how`: what `intrinsic_dimension.search` takes last."""
     directory = workdir / "evaluations"
-    directory.mkdir(parents=True, exist_ok=True)
-    wanted = {key: value for key, value in config.to_dict().items() if key not in _FREE}
-    results.keep_config(workdir / "config.json", wanted, but=())
+    directory.mkdir(exist_ok=True)
     rows: List[Dict[str, Any]] = []
 
     def evaluate(dimensions: Optional[int], seed: int) -> float:

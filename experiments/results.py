@@ -9,6 +9,10 @@ from typing import Any, Dict, List, Optional, Sequence
 from random_bases import files
 
 
+class DamagedError(ValueError):
+    """A file that a run has left is not what it must be."""
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` so that a reader, or a run killed here, finds the old file or the new one."""
     files.write(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
@@ -26,10 +30,10 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not a JSON file: {error}.") from error
 
 
-def keep_config(
+def check_config(
     path: Path, wanted: Dict[str, Any], but: Sequence[str], default: Optional[Dict[str, Any]] = None
 ) -> None:
-    """Writes a run's configuration, or makes sure that the one found there is the same.
+    """Makes sure that the configuration of the run found in a directory, if there is one, is this one.
 
     Args:
       path: of the JSON file, in the run's directory.
@@ -41,7 +45,6 @@ def keep_config(
       ValueError: naming the keys that differ, and both values of each.
     """
     if not path.exists():
-        write_json(path, wanted)
         return
     found = {**(default or {}), **read_json(path)}
     wanted = json.loads(json.dumps(wanted))  # tuples read as lists

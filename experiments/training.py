@@ -16,6 +16,7 @@ functions of (seed, step), and everything else is in the checkpoint. So a finish
 more epochs goes on, too, where its epochs do not depend on their number.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -34,7 +35,7 @@ from ml_collections import config_dict
 
 import random_bases
 from experiments import datasets, ipu_runs, methods, networks, results, workers
-from random_bases import keras_api, strategies
+from random_bases import keras_api, locks, strategies
 from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
 
@@ -162,29 +163,66 @@ def run(
     Raises:
       ValueError, TypeError: for a configuration that is not allowed, or one that differs from that of
         the run in `workdir`.
+      FileNotFoundError: if its data is not there.
+      InUseError: if another process trains in `workdir`.
       DivergedError: if the loss became infinite or not a number, now or in the run found there.
     """
     check_config(config)
+    if overwrite and config.strategy == "multi_worker":
+        raise ValueError("overwrite is not possible with several workers; remove the directory before.")
     strategy = ipu_runs.strategy(config)
     workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    content = None if overwrite else _found(config, workdir)
+    if content is None:
+        chief = strategies.is_chief(strategy)
+        if chief:
+            workdir.mkdir(parents=True, exist_ok=True)
+        with locks.held(workdir) if chief else contextlib.nullcontext():
+            content = _run_what_is_left(config, workdir, overwrite, strategy, verbose)
+    if content["status"] == "diverged":
+        raise DivergedError(content["message"])
+    return content
+
+
+def _run_what_is_left(
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    overwrite: bool,
+    strategy: tf.distribute.Strategy,
+    verbose: Union[int, str],
+) -> Dict[str, Any]:
+    """Trains to the end, and writes the result, in a directory that is locked."""
+    # Again: it may have ended while this process was about to lock.
+    content = None if overwrite else _found(config, workdir)
+    if content is not None:
+        return content
+    heartbeat = workers.Heartbeat(strategy)
+    # What a configuration is refused for is raised here; after that the directory is this run's.
+    prepared = _Prepared(config, strategy)
     if overwrite:
-        if config.strategy == "multi_worker":
-            raise ValueError("overwrite is not possible with several workers; remove the directory before.")
         _discard(workdir)
     chief = strategies.is_chief(strategy)
     if chief:
-        # Where the data lies does not change the run.
-        free = ("data_dir", "epochs") if _goes_on(config, workdir) else ("data_dir",)
-        results.keep_config(workdir / "config.json", config.to_dict(), free, default_config().to_dict())
         results.write_json(workdir / "config.json", config.to_dict())
-    content = _result(config, workdir)
-    if content is None:
-        content = _train(config, workdir, strategy, verbose)
-        if chief:
-            results.write_json(workdir / "result.json", content)
-    if content["status"] == "diverged":
-        raise DivergedError(content["message"])
+    content = prepared.train(workdir, heartbeat, verbose)
+    if chief:
+        results.write_json(workdir / "result.json", content)
+    return content
+
+
+def _found(config: ml_collections.ConfigDict, workdir: Path) -> Optional[Dict[str, Any]]:
+    """The result found in `workdir`; None if there is none, or of fewer epochs.
+
+    Raises:
+      ValueError: if `workdir` holds a run of another configuration.
+    """
+    # Where the data lies does not change the run.
+    free = ("data_dir", "epochs") if _goes_on(config, workdir) else ("data_dir",)
+    results.check_config(workdir / "config.json", config.to_dict(), free, default_config().to_dict())
+    path = workdir / "result.json"
+    content = results.read_json(path) if path.exists() else None
+    if content and content["status"] == "finished" and content["config"]["epochs"] < config.epochs:
+        return None
     return content
 
 
@@ -198,15 +236,6 @@ def _goes_on(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     return config.schedule == "constant" and methods.get(config.method).trains_by_steps(config)
 
 
-def _result(config: ml_collections.ConfigDict, workdir: Path) -> Optional[Dict[str, Any]]:
-    """The result found in `workdir`; None if there is none, or of fewer epochs."""
-    path = workdir / "result.json"
-    content = results.read_json(path) if path.exists() else None
-    if content and content["status"] == "finished" and content["config"]["epochs"] < config.epochs:
-        return None
-    return content
-
-
 def _discard(workdir: Path) -> None:
     for name in ("config.json", "metrics.csv", "result.json"):
         if (workdir / name).exists():
@@ -216,91 +245,104 @@ def _discard(workdir: Path) -> None:
             tf.io.gfile.rmtree(str(workdir / name))
 
 
-def _train(
-    config: ml_collections.ConfigDict,
-    workdir: Path,
-    strategy: tf.distribute.Strategy,
-    verbose: Union[int, str],
-) -> Dict[str, Any]:
-    """Trains to the end and returns the content of `result.json`."""
-    heartbeat = workers.Heartbeat(strategy)
-    method = methods.get(config.method)
-    data = _load(config)
-    steps = datasets.steps_per_epoch(data.train, config.batch_size)
-    keras.backend.clear_session()  # many runs in one process would pile up
-    keras_api.set_random_seed(config.seed)
-    replicas = strategies.replicas(strategy)
-    with strategy.scope():
-        network = networks.get(config.network, data.input_shape, data.num_classes)
-        parameters = methods.descent.size(network)
-        model = method.prepare(config, network)
-        report = _describe(config, parameters, method.trained_dimensions(config, model))
-        if not method.trains_by_steps(config):
-            return dict(report, steps_per_epoch=steps, **method.solve(config, model, data))
-        optimizer = method.optimizer(config, methods.descent.size(model))
-        keras_api.compile_model(
-            model,
-            optimizer=optimizer,
-            loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-            steps_per_execution=steps_per_execution(steps, replicas),
-            jit_compile=jit_compile(config.network) and replicas == 1,
-        )
-        keras_api.build_optimizer(optimizer, model.trainable_variables)
-        ipu_runs.prepare_model(model, strategy)
-    fit, updates, batches_per_update = method.trainer(config, model, optimizer, steps)
-    report["steps_per_epoch"] = float(updates)
+class _Prepared:
+    """All that a run trains with, built: what a configuration can be refused for has been looked at.
 
-    own = workers.own_directory(strategy, workdir)
-    checkpoint = _EpochCheckpoint(model, optimizer, workdir / "checkpoints", own / "checkpoints")
-    epoch = checkpoint.restore()
-    metrics = own / "metrics.csv"
-    results.keep_epochs(metrics, epoch)
-    callbacks = [
-        _StopOnDivergence(updates),
-        _EpochSeconds(),
-        workers.ReportTraffic(),
-        heartbeat,
-        keras.callbacks.CSVLogger(str(metrics), append=True),
-        keras.callbacks.TensorBoard(str(own / "tensorboard"), profile_batch=0),
-        *method.callbacks(config, own),
-        checkpoint,
-    ]
-    if verbose == "run":
-        callbacks.append(_RunProgress(updates))
-    steps_of_fit = updates * ipu_runs.local_replicas(strategy)
-    batches = without_autotuning(
-        datasets.training_batches(
-            data.train,
-            config.batch_size,
-            seed=config.seed,
-            start_step=int(epoch * updates) * batches_per_update,
-            augment=config.augment,
+    Raises:
+      ValueError, TypeError: if it is refused.
+      FileNotFoundError: if its data is not there.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, strategy: tf.distribute.Strategy):
+        self._config, self._strategy = config, strategy
+        self._method = method = methods.get(config.method)
+        self._data = data = _load(config)
+        self._steps = steps = datasets.steps_per_epoch(data.train, config.batch_size)
+        keras.backend.clear_session()  # many runs in one process would pile up
+        keras_api.set_random_seed(config.seed)
+        replicas = strategies.replicas(strategy)
+        at_once = steps_per_execution(steps, replicas)
+        with strategy.scope():
+            network = networks.get(config.network, data.input_shape, data.num_classes)
+            parameters = methods.descent.size(network)
+            self._model = model = method.prepare(config, network)
+            self._report = _describe(config, parameters, method.trained_dimensions(config, model))
+            self._report["steps_per_epoch"] = steps
+            if not method.trains_by_steps(config):
+                return
+            self._optimizer = optimizer = method.optimizer(config, methods.descent.size(model))
+            keras_api.compile_model(
+                model,
+                optimizer=optimizer,
+                loss="sparse_categorical_crossentropy",
+                metrics=["accuracy"],
+                steps_per_execution=at_once,
+                jit_compile=jit_compile(config.network) and replicas == 1,
+            )
+            keras_api.build_optimizer(optimizer, model.trainable_variables)
+            ipu_runs.prepare_model(model, strategy)
+        self._fit, self._updates, self._batches_per_update = method.trainer(config, model, optimizer, steps)
+        self._report["steps_per_epoch"] = float(self._updates)
+        self._steps_of_fit = self._updates * ipu_runs.local_replicas(strategy)
+        method.check_fit(config, model, self._batches(0), self._steps_of_fit, at_once)
+        self._validation = ipu_runs.evaluation_batches(data.validation, strategy)
+        self._test = ipu_runs.evaluation_batches(data.test, strategy)
+
+    def _batches(self, epoch: int) -> tf.data.Dataset:
+        """Those of training, from the beginning of an epoch."""
+        batches = datasets.training_batches(
+            self._data.train,
+            self._config.batch_size,
+            seed=self._config.seed,
+            start_step=int(epoch * self._updates) * self._batches_per_update,
+            augment=self._config.augment,
         )
-    )
-    batches = workers.share_batches(batches, config.batch_size, strategy)
-    method.check_fit(model, batches, steps_of_fit, steps_per_execution(steps, replicas))
-    try:
-        fit(
-            batches,
-            validation_data=ipu_runs.evaluation_batches(data.validation, strategy),
-            steps_per_epoch=steps_of_fit,
-            initial_epoch=epoch,
-            epochs=config.epochs,
-            callbacks=callbacks,
-            verbose=0 if verbose == "run" else verbose,
-            shuffle=False,  # the dataset is shuffled
+        return workers.share_batches(without_autotuning(batches), self._config.batch_size, self._strategy)
+
+    def train(self, workdir: Path, heartbeat: workers.Heartbeat, verbose: Union[int, str]) -> Dict[str, Any]:
+        """Trains to the end and returns the content of `result.json`."""
+        config, method, model = self._config, self._method, self._model
+        if not method.trains_by_steps(config):
+            with self._strategy.scope():
+                return dict(self._report, **method.solve(config, model, self._data))
+        own = workers.own_directory(self._strategy, workdir)
+        checkpoint = _EpochCheckpoint(model, self._optimizer, workdir / "checkpoints", own / "checkpoints")
+        epoch = checkpoint.restore()
+        metrics = own / "metrics.csv"
+        results.keep_epochs(metrics, epoch)
+        callbacks = [
+            _StopOnDivergence(self._updates),
+            _EpochSeconds(),
+            workers.ReportTraffic(),
+            heartbeat,
+            keras.callbacks.CSVLogger(str(metrics), append=True),
+            keras.callbacks.TensorBoard(str(own / "tensorboard"), profile_batch=0),
+            *method.callbacks(config, own),
+            checkpoint,
+        ]
+        if verbose == "run":
+            callbacks.append(_RunProgress(self._updates))
+        try:
+            self._fit(
+                self._batches(epoch),
+                validation_data=self._validation,
+                steps_per_epoch=self._steps_of_fit,
+                initial_epoch=epoch,
+                epochs=config.epochs,
+                callbacks=callbacks,
+                verbose=0 if verbose == "run" else verbose,
+                shuffle=False,  # the dataset is shuffled
+            )
+        except DivergedError as error:
+            return dict(self._report, status="diverged", message=f"{error} Metrics: {metrics}.")
+        model = method.finish(config, model, self._data)
+        _, test_accuracy = model.evaluate(self._test, verbose=0)
+        return dict(
+            self._report,
+            status="finished",
+            **_summarise(results.read_metrics(metrics), float(self._updates)),
+            test_accuracy=float(test_accuracy),
         )
-    except DivergedError as error:
-        return dict(report, status="diverged", message=f"{error} Metrics: {metrics}.")
-    model = method.finish(config, model, data)
-    _, test_accuracy = model.evaluate(ipu_runs.evaluation_batches(data.test, strategy), verbose=0)
-    return dict(
-        report,
-        status="finished",
-        **_summarise(results.read_metrics(metrics), float(updates)),
-        test_accuracy=float(test_accuracy),
-    )
 
 
 def _load(config: ml_collections.ConfigDict) -> datasets.ImageDataset:

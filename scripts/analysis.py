@@ -5,7 +5,7 @@ python scripts/analysis.py [--workdir=runs/analysis] [--only=landscape,curvature
 
 The default takes scikit-learn's handwritten digits and two to three minutes on two cores. Analyses are
 gradient_correlation, orthogonality, approximation, landscape and curvature; each writes a JSON file and
-a PNG. What is there already is not run again. Exit status: 0 finished, 1 diverged, 2 refused.
+a PNG. What is there already is not run again. Exit status: as of scripts/train.py.
 """
 
 import os
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 
 from absl import app, flags, logging
 
-from experiments import analyses, training
+from experiments import analyses, exit_status
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/analysis", "Where data and figures go.")
 _ONLY = flags.DEFINE_list("only", list(analyses.NAMES), "The analyses to run.")
@@ -29,6 +29,7 @@ _DIMENSIONS = flags.DEFINE_integer("dimensions", 100, "Directions, where they ar
 _SEED = flags.DEFINE_integer("seed", 0, "Of initial weights, order of the data and directions.")
 
 
+@exit_status.reporting
 def main(argv):
     """Runs the analyses that the flags name."""
     if len(argv) > 1:
@@ -37,17 +38,9 @@ def main(argv):
     config = analyses.default_config()
     config.dataset, config.data_dir, config.network = _DATASET.value, _DATA_DIR.value, _NETWORK.value
     config.epochs, config.dimensions, config.seed = _EPOCHS.value, _DIMENSIONS.value, _SEED.value
-    try:
-        found = analyses.run(config, _WORKDIR.value, _ONLY.value)
-    except training.DivergedError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
+    found = analyses.run(config, _WORKDIR.value, _ONLY.value)
     for name in found:
         print(f"{_WORKDIR.value}/{name}.png  {_WORKDIR.value}/{name}.json")
-    return 0
 
 
 if __name__ == "__main__":

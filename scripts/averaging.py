@@ -11,7 +11,7 @@ python scripts/averaging.py compare --workdir=runs
 scripts/train.py on them. Both go on where they were when killed and started again. `inspect` prints the
 part of the variance that principal components explain and draws it in `workdir/explained_variance.png`;
 `compare` prints and draws the accuracy of the runs in `workdir` against the epochs behind them.
-Exit status: 0 finished, 1 diverged, 2 refused.
+Exit status: as of scripts/train.py.
 """
 
 import os
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import results, training, trajectories
+from experiments import exit_status, results, training, trajectories
 
 _COMMANDS = ("record", "inspect", "train", "compare")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file, of record and train.")
@@ -81,25 +81,18 @@ def _run(command):
     )
 
 
+@exit_status.reporting
 def main(argv):
     """Runs the command that the arguments give."""
     if len(argv) != 2 or argv[1] not in _COMMANDS:
         raise app.UsageError(f"one command of {_COMMANDS} is needed, not {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # checkpoints are no news
-    try:
-        if argv[1] == "inspect":
-            _inspect()
-        elif argv[1] == "compare":
-            _compare()
-        else:
-            _run(argv[1])
-    except training.DivergedError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if argv[1] == "inspect":
+        _inspect()
+    elif argv[1] == "compare":
+        _compare()
+    else:
+        _run(argv[1])
 
 
 if __name__ == "__main__":

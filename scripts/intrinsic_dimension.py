@@ -7,7 +7,7 @@ It is the smallest number of fixed random directions in which training reaches 9
 training all weights. The default takes two minutes on two cores; the other configs/intrinsic_*.py are
 the experiments of the paper. Writes `results.json`, `evaluations.csv` and `accuracy.png` into the
 working directory. A search that was killed goes on where it was when the same command is given again;
-no training that has finished is run again. Exit status: 0 finished, 1 diverged, 2 refused.
+no training that has finished is run again. Exit status: as of scripts/train.py.
 """
 
 import os
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 from absl import app, flags
 from ml_collections import config_flags
 
-from experiments import intrinsic, results, training
+from experiments import exit_status, intrinsic, results
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _CONFIG = config_flags.DEFINE_config_file(
@@ -31,6 +31,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory with <dataset>.npz;
 _VERBOSE = flags.DEFINE_enum("verbose", "1", ["0", "1", "2"], "As in keras.Model.fit.")
 
 
+@exit_status.reporting
 def main(argv):
     """Runs the search that the flags give."""
     if len(argv) > 1:
@@ -38,14 +39,7 @@ def main(argv):
     config = _CONFIG.value
     if _DATA_DIR.value is not None:
         config.data_dir = _DATA_DIR.value
-    try:
-        result = intrinsic.run(config, _WORKDIR.value, int(_VERBOSE.value))
-    except training.DivergedError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
+    result = intrinsic.run(config, _WORKDIR.value, int(_VERBOSE.value))
     print()
     print(results.format_table([_row(point, result) for point in result["curve"]]))
     print(
@@ -57,7 +51,6 @@ def main(argv):
     else:
         print(f"Intrinsic dimension: {result['intrinsic_dimension']:,}")
     print(f"Figure: {_WORKDIR.value}/accuracy.png\nData:   {_WORKDIR.value}/results.json")
-    return 0
 
 
 def _row(point, result):

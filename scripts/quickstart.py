@@ -5,7 +5,8 @@ The last run is RBD with error feedback: what the directions of a step do not se
 python scripts/quickstart.py [--workdir=runs/quickstart] [--epochs=30] [--dimensions=100]
 
 Prints a table and writes `results.json` and `accuracy.png` into the working directory. Runs that are
-there already, finished or cut short, are taken up where they are; --overwrite starts anew.
+there already, finished or cut short, are taken up where they are; --overwrite starts anew. Exit status: as of
+scripts/train.py.
 """
 
 import os
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 
 from absl import app, flags, logging
 
-from experiments import results, training
+from experiments import exit_status, results, training
 from experiments.figures import curves
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Where runs and results go.")
@@ -36,6 +37,7 @@ _RUNS = [
 ]
 
 
+@exit_status.reporting
 def main(argv):
     """Runs the experiments and writes their table and figure."""
     if len(argv) > 1:

@@ -1,6 +1,8 @@
 """Writes the page of the reproduction, `report.html`, from the data that `scripts/reproduce.py` has left.
 
 python scripts/report.py [--results=results]
+
+Exit status: as of scripts/train.py.
 """
 
 import os
@@ -12,11 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 
 from absl import app, flags
 
+from experiments import exit_status
 from experiments.paper import report
 
 _RESULTS = flags.DEFINE_string("results", "results", "The directory of paper/, where the page goes.")
 
 
+@exit_status.reporting
 def main(argv):
     """Writes the page."""
     if len(argv) > 1:

@@ -8,7 +8,7 @@ Shows what is done and what is left, runs that, and writes tables (Markdown, CSV
 data (JSON) and the page, `report.html`. Killed at any moment and started again it goes on; what has
 finished is not run again, and the runs of a smaller preset are continued by a larger one. `--list` only
 shows the plan, `--norun` writes tables, figures and page of what has run until now. Exit status: 0 all
-finished, 1 some runs failed or diverged, 2 refused.
+finished, 7 some runs failed or diverged, others as of scripts/train.py.
 """
 
 import datetime
@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 
 from absl import app, flags
 
-from experiments import results
+from experiments import exit_status, results
 from experiments.paper import presets, report, runner, runs, series_index, tables_and_figures
+from random_bases import locks
 
 _PRESET = flags.DEFINE_enum("preset", "smoke", list(presets.PRESETS), "How much is run.")
 _ONLY = flags.DEFINE_list("only", list(tables_and_figures.ALL), "Tables and figures.")
@@ -34,7 +35,10 @@ _RESULTS = flags.DEFINE_string("results", None, "Where tables, figures and the p
 _LIST = flags.DEFINE_bool("list", False, "Show the plan, and do nothing else.")
 _RUN = flags.DEFINE_bool("run", True, "Run what is left; else only write what has run.")
 
+_SECONDS_TO_WRITE = 600.0  # that another process may take for tables, figures and page
 
+
+@exit_status.reporting
 def main(argv):
     """Plans, runs and writes what the flags ask for."""
     if len(argv) > 1:
@@ -43,25 +47,24 @@ def main(argv):
     preset = presets.PRESETS[_PRESET.value]
     workdir = Path(_WORKDIR.value).resolve()
     directory = Path(_RESULTS.value or preset.results)
-    try:
-        tables_and_figures.check(_ONLY.value)
-        planned = tables_and_figures.plan(_ONLY.value, preset)
-        show(planned, workdir)
-        if _LIST.value:
-            return 0
-        failures = []
-        if _RUN.value:
-            failures = runner.run_all(
-                planned, workdir, _DATA_DIR.value, _JOBS.value, lambda run: runner.estimate(run, workdir)
-            )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
-    tables_and_figures.write(_ONLY.value, preset, workdir, directory / "paper")
-    series_index.write(workdir, directory / "paper")
-    report.write(directory)
+    tables_and_figures.check(_ONLY.value)
+    planned = tables_and_figures.plan(_ONLY.value, preset)
+    show(planned, workdir)
+    if _LIST.value:
+        return exit_status.FINISHED
+    failures = []
+    if _RUN.value:
+        failures = runner.run_all(
+            planned, workdir, _DATA_DIR.value, _JOBS.value, lambda run: runner.estimate(run, workdir)
+        )
+    (directory / "paper").mkdir(parents=True, exist_ok=True)
+    with locks.held(directory / "paper", _SECONDS_TO_WRITE):
+        tables_and_figures.write(_ONLY.value, preset, workdir, directory / "paper")
+        series_index.write(workdir, directory / "paper")
+        report.write(directory)
     print(f"Tables and figures: {directory / 'paper'}\nPage: {directory / 'report.html'}")
-    return 1 if failures or diverged(planned, workdir) else 0
+    some_failed = failures or diverged(planned, workdir)
+    return exit_status.SOME_FAILED if some_failed else exit_status.FINISHED
 
 
 def show(planned, workdir):

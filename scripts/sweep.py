@@ -6,7 +6,7 @@ python scripts/sweep.py --config=fc_mnist --method=rbd --changes=basis=hadamard,
 
 `--powers=first:last`: rates from 2^first to 2^last. Runs are those of `scripts/reproduce.py`: what has
 finished is not run again. Writes `paper/sweep_<config>_<method>-<changes>.json`, `.png` and `.svg`. Exit
-status: 0 all finished, 1 some runs failed, 2 refused.
+status: as of scripts/reproduce.py.
 """
 
 import os
@@ -20,8 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where experiment
 
 from absl import app, flags
 
+from experiments import exit_status
 from experiments.figures import panels
 from experiments.paper import runner, runs, sweep
+from random_bases import locks
 
 _CONFIG = flags.DEFINE_string("config", None, "The stem of a file in configs/.")
 _METHOD = flags.DEFINE_string("method", "rbd", "As of the configuration.")
@@ -34,7 +36,10 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Directory with <dataset>.npz; e
 _WORKDIR = flags.DEFINE_string("workdir", "runs/paper", "Where runs go.")
 _RESULTS = flags.DEFINE_string("results", "results", "Where data and figure go, into paper/.")
 
+_SECONDS_TO_WRITE = 600.0  # that another process may take
 
+
+@exit_status.reporting
 def main(argv):
     """Runs the sweep and writes what came out."""
     if len(argv) > 1:
@@ -42,22 +47,19 @@ def main(argv):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that processes are stopped
     workdir = Path(_WORKDIR.value).resolve()
     directory = Path(_RESULTS.value) / "paper"
-    try:
-        which = sweep.series(_CONFIG.value, changes(), powers())
-        planned = sweep.plan(which, _EPOCHS.value, _SEEDS.value)
-        failures = runner.run_all(
-            planned, workdir, _DATA_DIR.value, _JOBS.value, lambda run: runner.estimate(run, workdir)
-        )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
+    which = sweep.series(_CONFIG.value, changes(), powers())
+    planned = sweep.plan(which, _EPOCHS.value, _SEEDS.value)
+    failures = runner.run_all(
+        planned, workdir, _DATA_DIR.value, _JOBS.value, lambda run: runner.estimate(run, workdir)
+    )
     name = runs.series(_CONFIG.value, **changes()).name
     content = sweep.content(f"{_CONFIG.value}, {name}", which, workdir, _EPOCHS.value)
     directory.mkdir(parents=True, exist_ok=True)
-    panels.write(content, directory, f"sweep_{_CONFIG.value}_{name}")
+    with locks.held(directory, _SECONDS_TO_WRITE):
+        panels.write(content, directory, f"sweep_{_CONFIG.value}_{name}")
     print(f"best by training accuracy: {content['best_by_training']}")
     print(f"{directory}/sweep_{_CONFIG.value}_{name}.png")
-    return 1 if failures else 0
+    return exit_status.SOME_FAILED if failures else exit_status.FINISHED
 
 
 def changes():

@@ -4,7 +4,8 @@ python scripts/train.py --config=configs/fc_mnist.py --config.method=rbd --confi
     --workdir=runs/fc_mnist/rbd
 
 A run that was killed goes on where it was when the same command is given again; a finished one is not
-run again without --overwrite. Exit status: 0 finished, 1 diverged, 2 a configuration that is refused.
+run again without --overwrite. Exit status: 0 finished, 2 a configuration that is refused, 3 diverged, 4 what
+the workdir holds is damaged, 5 it cannot be written or read, 6 another process is writing there.
 """
 
 import os
@@ -18,7 +19,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import training
+from experiments import exit_status, training
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
@@ -37,6 +38,7 @@ def split_cpu(number):
     tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * number)
 
 
+@exit_status.reporting
 def main(argv):
     """Runs the configuration that the flags give."""
     if len(argv) > 1:
@@ -47,14 +49,7 @@ def main(argv):
     config = _CONFIG.value
     if _DATA_DIR.value is not None:
         config.data_dir = _DATA_DIR.value
-    try:
-        result = training.run(config, _WORKDIR.value, _OVERWRITE.value, int(_VERBOSE.value))
-    except training.DivergedError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return 2
+    result = training.run(config, _WORKDIR.value, _OVERWRITE.value, int(_VERBOSE.value))
     time = f"{result['seconds']:.1f} s"
     if "milliseconds_per_step" in result:
         time = f"{result['milliseconds_per_step']:.2f} ms a step"
@@ -62,7 +57,6 @@ def main(argv):
         f"validation accuracy {result['validation_accuracy'][-1]:.4f}, test accuracy "
         f"{result['test_accuracy']:.4f}, {time}: {_WORKDIR.value}/result.json"
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -158,9 +158,19 @@ class Method:
         return result
 
     def check_fit(
-        self, model: keras.Model, batches: tf.data.Dataset, steps: int, steps_per_execution: int
+        self,
+        config: ml_collections.ConfigDict,
+        model: keras.Model,
+        batches: tf.data.Dataset,
+        steps: int,
+        steps_per_execution: int,
     ) -> None:
         """Raises ValueError for what `fit` cannot do where it runs."""
+        if config.record not in ("", "epoch") and int(config.record) % steps_per_execution:
+            raise ValueError(
+                f"config.record={config.record!r} is not possible: {steps_per_execution} steps are executed "
+                'at once; allowed: "", "epoch", a multiple of that.'
+            )
         ipu_runs.check_fit(model, batches, steps, steps_per_execution)
 
     def solve(

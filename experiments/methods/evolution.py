@@ -82,5 +82,5 @@ class Evolution(descent.Method):
             )
         return descent.Trainer(strategy.fit, Fraction(steps, batches), batches)
 
-    def check_fit(self, model, batches, steps, steps_per_execution):
+    def check_fit(self, config, model, batches, steps, steps_per_execution):
         """Allows all: the strategy's `fit` is not Keras's."""

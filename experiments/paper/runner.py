@@ -1,10 +1,9 @@
 """Runs in processes of their own: niced, each on one core, as many at a time as there are jobs.
 
-Each process is `scripts/train.py`, and holds its run's lock as long as it lives: when this process is killed
-and started again, it waits for those that are still running, and two of it share a directory.
+Each process is `scripts/train.py`, which locks its run's directory as long as it lives: when this process is
+killed and started again, it waits for those that are still running, and two of it share a directory.
 """
 
-import fcntl
 import os
 import shlex
 import subprocess
@@ -16,9 +15,10 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Seque
 
 from tqdm import tqdm
 
-from experiments import results
+from experiments import exit_status, results
 from experiments.paper import configurations, runs
 from experiments.paper.configurations import ROOT
+from random_bases import locks
 
 _NICENESS = 15
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -92,7 +92,10 @@ class _Watch:
 
 
 class _Process:
-    """A run's process, which holds the run's lock; BlockingIOError if another one does."""
+    """A run's process; InUseError if another one has locked the run's directory.
+
+    If one does so in the seconds until this one locks it, this one ends with that exit status.
+    """
 
     def __init__(self, run: runs.Run, workdir: Path, data_dir: str, core: Optional[int]):
         self.run = run
@@ -101,8 +104,8 @@ class _Process:
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / "log.txt"
         arguments = command(run, workdir, data_dir)
-        with (directory / "lock").open("w") as lock, self.log.open("a") as log:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locks.take(directory).release()
+        with self.log.open("a") as log:
             log.write(f"$ {' '.join(map(shlex.quote, arguments))}\n")
             log.flush()
             self.process = subprocess.Popen(
@@ -110,7 +113,6 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=[lock.fileno()],  # so that the lock lives as long as the process
                 preexec_fn=self._settle,
                 env=_environment(run),
             )
@@ -196,7 +198,9 @@ def run_all(
             failed = []
             for process in list(running):
                 watch = watches[process.run]
-                if process.process.poll() is not None:
+                if process.process.poll() == exit_status.IN_USE:
+                    waiting.append(process.run)
+                elif process.process.returncode is not None:
                     failed += [process.failure()] if process.process.returncode else []
                 elif watch.hangs(workdir):
                     process.kill()
@@ -237,7 +241,7 @@ def _start(
         try:
             running.append(_Process(run, workdir, data_dir, free[0]))
             free.popleft()
-        except BlockingIOError:
+        except locks.InUseError:
             if watches[run].hangs(workdir):
                 seconds = watches[run].patience
                 message = f"another process holds its lock, and ended no epoch in {seconds:.0f} s"

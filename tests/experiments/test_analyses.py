@@ -1,6 +1,8 @@
 import pytest
 
 from experiments import analyses, results
+from random_bases import locks
+from tests.lock_holder import holding
 
 
 def test_orthogonality_is_written_once_and_drawn_again(tmp_path):
@@ -45,6 +47,19 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match="config.points=0"):
         analyses.run(config, tmp_path)
     config.points = 21
+    for key, value in (
+        ("network", "rnn"),
+        ("dataset", "imagenet"),
+        ("dimensions", 9611),
+        ("batch_size", 5000),
+    ):
+        wrong = config.copy_and_resolve_references()
+        wrong[key] = value
+        with pytest.raises(ValueError, match=str(value)):
+            analyses.run(wrong, tmp_path)
+    assert not list(tmp_path.iterdir())
+    with holding(tmp_path), pytest.raises(locks.InUseError, match=f"^{tmp_path} is in use"):
+        analyses.run(config, tmp_path, [])
     analyses.run(config, tmp_path, [])
     config.seed = 1
     with pytest.raises(ValueError, match="seed: 0 != 1"):

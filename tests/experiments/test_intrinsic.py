@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from experiments import datasets, intrinsic, networks, results, training
+from random_bases import locks
 from random_bases.batches import without_autotuning
+from tests.lock_holder import holding
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -207,6 +209,7 @@ def test_training_accuracy_of_shuffled_labels_is_chance_at_first():
         ({"seeds": ()}, r"seeds=\(\)"),
         ({"start": (9611,)}, r"start\[0\]=9611 must be an int from 1 to 9610"),
         ({"growth": 0.5}, "growth=0.5"),
+        ({"batch_size": 2000}, "batch_size=2000"),
         ({"resolution": -1.0}, "resolution=-1.0"),
     ],
     ids=str,
@@ -217,7 +220,13 @@ def test_bad_values_are_named(changes, message, tmp_path, imitated):
         config.update(changes)
     with pytest.raises(ValueError, match=message):
         intrinsic.run(config, tmp_path, verbose=0)
-    assert not imitated
+    assert not imitated and not list(tmp_path.iterdir())
+
+
+def test_a_directory_where_another_process_searches_is_refused(tmp_path, imitated):
+    with holding(tmp_path), pytest.raises(locks.InUseError, match=f"^{tmp_path} is in use"):
+        intrinsic.run(small_config(), tmp_path, verbose=0)
+    assert not imitated and [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_unknown_keys_are_named():

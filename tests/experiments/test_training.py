@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments import methods, results, training
+from experiments import exit_status, methods, results, training
+from random_bases import locks
+from tests.lock_holder import holding
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -202,7 +204,7 @@ def test_divergence_is_an_error_that_keeps_the_metrics(tmp_path):
     config_file = write_config(tmp_path / "config.py", method="sgd", learning_rate=1e30, epochs=3)
     command = train_command(config_file, tmp_path / "run")
     done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, timeout=240)
-    assert done.returncode == 1
+    assert done.returncode == exit_status.DIVERGED
     assert "diverged" in done.stderr.decode() and "learning rate" in done.stderr.decode()
     config = training.default_config()
     config.update({"method": "sgd", "learning_rate": 1e30, "epochs": 3})
@@ -251,12 +253,48 @@ def test_the_script_refuses_bad_configurations(tmp_path):
         ({"dimensions": 9611}, "dimensions=9611 is more than the 9610 parameters"),
         ({"network": "rnn"}, "rnn"),
         ({"dataset": "imagenet"}, "imagenet"),
+        ({"batch_size": 2000}, "batch_size=2000"),
+        ({"optimizer": "sdg"}, "sdg"),
+        ({"record": "7"}, "config.record='7' is not possible: 34 steps are executed at once"),
+        ({"strategy": "mirored"}, "mirored"),
     ],
 )
-def test_bad_values_are_named(changes, message, tmp_path):
+def test_bad_values_are_named_and_leave_nothing(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         training.run(small_config(**changes), tmp_path)
-    assert not (tmp_path / "metrics.csv").exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {"lock"}
+
+
+def test_a_refused_configuration_overwrites_nothing(finished):
+    config, workdir, result = finished
+    with pytest.raises(ValueError, match="rnn"):
+        training.run(small_config(network="rnn"), workdir, overwrite=True)
+    assert training.run(config, workdir) == result and final_state(workdir)
+
+
+def test_a_directory_where_another_process_trains_is_refused(finished, tmp_path):
+    config, workdir, result = finished
+    with holding(tmp_path):
+        with pytest.raises(locks.InUseError, match=f"^{tmp_path} is in use"):
+            training.run(config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    with holding(workdir):  # to read a result there is no need to write
+        assert training.run(config, workdir) == result
+
+
+@pytest.mark.slow
+def test_the_same_command_twice_is_one_run(finished, tmp_path):
+    """Whichever is the first to lock trains as if it were alone; the other one ends with its own status."""
+    config_file = write_config(tmp_path / "config.py", epochs=4, dimensions=20, basis="hadamard")
+    command = train_command(config_file, tmp_path / "run")
+    both = [subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = {process.wait(timeout=240): process.stderr.read() for process in both}
+    for process in both:
+        process.stderr.close()
+    assert set(said) == {exit_status.FINISHED, exit_status.IN_USE}
+    assert f"In use: {tmp_path}/run is in use" in said[exit_status.IN_USE]
+    assert_same_state(final_state(finished[1]), final_state(tmp_path / "run"))
+    assert len(results.read_metrics(tmp_path / "run" / "metrics.csv")) == 4
 
 
 def test_error_feedback_reaches_the_optimizer():

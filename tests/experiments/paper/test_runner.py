@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.paper import runs
+from random_bases import locks
 
 pytest.importorskip("tqdm", reason="runs need tqdm: pip install -e '.[experiments]'")
 from experiments.paper import runner
@@ -20,11 +21,17 @@ ROOT = Path(__file__).resolve().parents[3]
 SERIES = runs.series("fc_digits", "rbd", basis="hadamard")
 OTHER = runs.series("fc_digits", "sgd")
 
-# Arguments: directory, epochs, seconds an epoch, exit status. Counts its starts, begins where it ended.
+# Arguments: directory, epochs, seconds an epoch, exit status. It locks, counts starts, begins where it ended.
 PROGRAM = """
-import json, os, pathlib, sys, time
+import fcntl, json, os, pathlib, sys, time
 directory, epochs, seconds, status = sys.argv[1:]
 directory, epochs, seconds, status = pathlib.Path(directory), int(epochs), float(seconds), int(status)
+lock = (directory / "lock").open("w")
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    (directory / "came_too_late").touch()
+    sys.exit(6)
 with (directory / "starts").open("a") as file:
     file.write(f"{os.nice(0)} {len(os.sched_getaffinity(0))}\\n")
 (directory / "config.json").write_text(json.dumps({"epochs": epochs}))
@@ -145,15 +152,28 @@ def test_what_another_process_runs_is_given_up_when_that_hangs(program, tmp_path
     assert f"FAILED fc_digits/rbd-hadamard/seed0: {message}" in capsys.readouterr().out
 
 
-def test_a_process_keeps_its_lock_when_the_runner_is_gone(program, tmp_path):
-    program[0] = (0.3, 0)
-    run = SERIES.runs(3, 1)[0]
-    process = runner._Process(run, tmp_path, "", None)
-    with (run.directory(tmp_path) / "lock").open("w") as lock:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        process.process.wait()
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def test_what_another_process_takes_before_it_is_locked_is_waited_for(program, tmp_path, monkeypatch):
+    program[0] = (0.5, 0)
+    run = SERIES.runs(1, 1)[0]
+    directory = run.directory(tmp_path)
+    directory.mkdir(parents=True)
+    command = runner.command(run, tmp_path, "")
+    take = locks.take
+    others = []
+
+    def taken_meanwhile(path):
+        lock = take(path)
+        if not others:
+            lock.release()  # as the runner does; then another one's process is the first to lock
+            others.append(subprocess.Popen(command))
+            while not starts(run, tmp_path):
+                time.sleep(0.01)
+        return lock
+
+    monkeypatch.setattr(locks, "take", taken_meanwhile)
+    assert run_all([run], tmp_path) == []
+    assert runs.state(run, tmp_path).status == "finished" and len(starts(run, tmp_path)) == 1
+    assert (directory / "came_too_late").exists() and others[0].wait() == 0
 
 
 def test_stopping_stops_the_processes(program, tmp_path, monkeypatch):
