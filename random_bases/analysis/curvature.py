@@ -180,10 +180,10 @@ def error_feedback_limit(
 ) -> float:
     """About the largest learning rate at which SGD with error feedback is stable: d / tr(H).
 
-    What d directions a step see of a gradient arrives D / d updates late, and a rate must not move the weights
-    far in that time. With `redraw_every=k` the limit is k times smaller, with K replicas and "split" K times,
-    with momentum b by 1 / (1 - b). A guide, not a bound: at the present weights; docs/methods.md has how far
-    it held.
+    What d directions a step see of a gradient arrives D / d updates late, and a rate must not move the
+    weights far in that time. With `redraw_every=k` the limit is k times smaller, with K replicas and
+    "split" K times, and with momentum b it is (1 - b) times this. A guide: it is that of a quadratic, with
+    the curvature at the present weights. docs/methods.md has how far it held.
 
     Args:
       model, data, samples, seed, loss: as of `trace`.

@@ -121,7 +121,7 @@ def collectives(function):
     return shapes
 
 
-def case(strategy, k, examples=24, mixed=False, logged=False, resumed=False, **arguments):
+def case(strategy, k, examples=24, mixed=False, logged=False, resumed=(), **arguments):
     x, y = data(examples=examples)
     arguments = {"dimensions": 10, "basis": "rademacher", "seed": 3, **arguments}
     with strategy.scope():
@@ -147,31 +147,30 @@ def case(strategy, k, examples=24, mixed=False, logged=False, resumed=False, **a
         "shapes": shapes,
         "bytes": optimizer.bytes_per_step,
         "replayed": logged and replays(log, reached),
-        "parted": parted(strategy, model, optimizer, arguments, dataset) if resumed else None,
+        "parted": parted(strategy, model, optimizer, arguments, dataset, resumed) if resumed else None,
     }
 
 
-def parted(strategy, model, optimizer, arguments, dataset):
-    """How far weights are apart after another epoch, gone on with and restored from a checkpoint.
+def parted(strategy, model, optimizer, arguments, dataset, resumed):
+    """What came out of another epoch, gone on with and restored from a checkpoint, as `resumed` says.
 
-    "alone": restored by one replica, which goes on with the whole batches.
-    "back": restored by all from what that one saved at once.
+    "all": by all replicas; "one": by one, which goes on with the whole batches; "again": by all from what
+    that one saved at once. Of each how far its weights are apart, and the warnings.
     """
-    directory = tempfile.mkdtemp()
-    path = tf.train.Checkpoint(model=model, optimizer=optimizer).save(directory + "/several")
-    restored, told = restored_in(strategy, arguments, path)
-    assert not told, told
-    alone, told = restored_in(tf.distribute.get_strategy(), arguments, path)
-    one = tf.train.Checkpoint(model=alone, optimizer=alone.optimizer).save(directory + "/one")
-    back, told_back = restored_in(strategy, arguments, one)
-    for each in (model, restored, alone, back):
+    paths = [tf.train.Checkpoint(model=model, optimizer=optimizer).save(tempfile.mkdtemp() + "/first")]
+    found = {}
+    for name in resumed:
+        where = tf.distribute.get_strategy() if name == "one" else strategy
+        found[name] = restored_in(where, arguments, paths[-1 if name == "again" else 0])
+        if name == "one":
+            one = found[name][0]
+            paths.append(tf.train.Checkpoint(model=one, optimizer=one.optimizer).save(paths[0] + "-one"))
+    for each in (model, *(restored for restored, _ in found.values())):
         each.fit(dataset, epochs=1, verbose=0)
     wanted = flat(values(model.trainable_variables))
-    models = {"restored": restored, "alone": alone, "back": back}
-    apart = {name: flat(values(each.trainable_variables)) - wanted for name, each in models.items()}
     return {
-        **{name: float(np.abs(difference).max()) for name, difference in apart.items()},
-        "told": [*told, *told_back],
+        name: {"by": float(np.abs(flat(values(each.trainable_variables)) - wanted).max()), "told": told}
+        for name, (each, told) in found.items()
     }
 
 
