@@ -16,7 +16,7 @@ from random_bases import keras_api
 from random_bases.keras_api import keras
 
 _BATCH = 32
-_STEPS_PER_EXECUTION = 100
+STEPS_PER_EXECUTION = 100
 
 
 class Case(NamedTuple):
@@ -28,7 +28,7 @@ class Case(NamedTuple):
     targets: Tuple[Tuple[str, int, float], ...]  # basis, d, highest ratio
 
 
-_CASES = (
+CASES = (
     Case(
         "fc",
         (28, 28, 1),
@@ -57,13 +57,13 @@ _CASES = (
 
 def run() -> List[Figure]:
     """The figures of this part."""
-    figures = [figure for case in _CASES for figure in _compare(case)]
-    return [*figures, *map(_error_feedback, _CASES), _augmentation()]
+    figures = [figure for case in CASES for figure in _compare(case)]
+    return [*figures, _augmentation()]
 
 
 def _augmentation() -> Figure:
     """SGD on FC-MNIST, whose images can be anything, from the experiments' input."""
-    case = _CASES[0]
+    case = CASES[0]
     random = np.random.default_rng(0)
     images = random.integers(256, size=(50_000, *case.input_shape)).astype(np.uint8)
     labels = random.integers(10, size=50_000).astype(np.int32)
@@ -71,19 +71,19 @@ def _augmentation() -> Figure:
     fitters = {}
     for augment in (True, False):
         batches = datasets.training_batches(split, _BATCH, seed=0, augment=augment)
-        fitters[str(augment)] = _fitter(case, keras.optimizers.SGD(0.01), batches)
-    hundreds = len(split) // _BATCH // _STEPS_PER_EXECUTION
+        fitters[str(augment)] = fitter(case, keras.optimizers.SGD(0.01), batches)
+    hundreds = len(split) // _BATCH // STEPS_PER_EXECUTION
     seconds = alternate({name: functools.partial(fit, hundreds) for name, fit in fitters.items()}, repeats=7)
     return compare("an epoch of SGD, FC-MNIST, augmented", "not augmented", seconds, "<= 1.5")
 
 
 def _compare(case: Case) -> List[Figure]:
-    sgd = _fitter(case, keras.optimizers.SGD(0.01))
+    sgd = fitter(case, keras.optimizers.SGD(0.01))
     figures = []
     for basis, dimensions, target in case.targets:
         optimizer = rb.RandomBasesDescent(keras.optimizers.SGD(0.01), dimensions, basis=basis, seed=0)
-        rbd = _fitter(case, optimizer)
-        hundreds = case.sgd_steps // _STEPS_PER_EXECUTION
+        rbd = fitter(case, optimizer)
+        hundreds = case.sgd_steps // STEPS_PER_EXECUTION
         rbd_hundreds = max(1, round(hundreds / target))
         runs = {"rbd": functools.partial(rbd, rbd_hundreds), "sgd": functools.partial(sgd, hundreds)}
         seconds = alternate(runs, repeats=5)
@@ -94,32 +94,7 @@ def _compare(case: Case) -> List[Figure]:
     return figures
 
 
-def _error_feedback(case: Case) -> Figure:
-    """A step that remembers what its directions do not see, against one that does not."""
-    hundreds = max(1, case.sgd_steps // _STEPS_PER_EXECUTION // 2)
-    fitters = {
-        name: _fitter(
-            case,
-            rb.RandomBasesDescent(
-                keras.optimizers.SGD(0.01), 250, basis="hadamard", error_feedback=name == "with", seed=0
-            ),
-        )
-        for name in ("with", "without")
-    }
-    seconds = alternate({name: functools.partial(fit, hundreds) for name, fit in fitters.items()}, repeats=7)
-    per_step = {name: 10 * value / hundreds for name, value in seconds.items()}
-    return Figure(
-        f"fit step, {case.network}, RBD hadamard d = 250 with error feedback",
-        "RBD without",
-        per_step["with"],
-        per_step["without"],
-        "ms",
-        per_step["with"] / per_step["without"],
-        "<= 1.1",
-    )
-
-
-def _fitter(case: Case, optimizer, batches: Optional[tf.data.Dataset] = None) -> Callable[[int], None]:
+def fitter(case: Case, optimizer, batches: Optional[tf.data.Dataset] = None) -> Callable[[int], None]:
     """A function of the number of hundreds of steps that trains for so many."""
     model = networks.get(case.network, case.input_shape)
     keras_api.compile_model(
@@ -127,12 +102,12 @@ def _fitter(case: Case, optimizer, batches: Optional[tf.data.Dataset] = None) ->
         optimizer=optimizer,
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        steps_per_execution=_STEPS_PER_EXECUTION,
+        steps_per_execution=STEPS_PER_EXECUTION,
         jit_compile=training.jit_compile(case.network),
     )
     batches = batches or _in_memory(case)
     return lambda hundreds: model.fit(
-        batches, steps_per_epoch=hundreds * _STEPS_PER_EXECUTION, epochs=1, verbose=0, shuffle=False
+        batches, steps_per_epoch=hundreds * STEPS_PER_EXECUTION, epochs=1, verbose=0, shuffle=False
     )
 
 

@@ -180,10 +180,9 @@ def error_feedback_limit(
 ) -> float:
     """About the largest learning rate at which SGD with error feedback is stable: d / tr(H).
 
-    What d directions a step see of a gradient arrives D / d updates late, and a rate must not move the
-    weights far in that time. With `redraw_every=k` the limit is k times smaller, with K replicas and
-    "split" K times, and with momentum b it is (1 - b) times this. A guide: it is that of a quadratic, with
-    the curvature at the present weights. docs/methods.md has how far it held.
+    For a quadratic, with the curvature at the present weights; docs/methods.md has how far it held. With
+    `redraw_every=k` it is k times smaller, with momentum smaller by more than the step's length: 0.02 to
+    0.1 times this with 0.9. More replicas do not make it smaller.
 
     Args:
       model, data, samples, seed, loss: as of `trace`.
