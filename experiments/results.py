@@ -1,10 +1,8 @@
 """What runs leave behind: JSON files written whole or not at all, metrics as CSV, tables."""
 
-import csv
-import io
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from random_bases import files
 
@@ -18,16 +16,36 @@ def write_json(path: Path, content: Any) -> None:
     files.write(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+def read_text(path: Path) -> str:
+    """Reads a text file.
+
+    Raises:
+      DamagedError: naming the file, if it is not in UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"{path} is damaged: {error}.") from error
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-      ValueError: naming the file, if it is not JSON.
+      DamagedError: naming the file, if it is not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not a JSON file: {error}.") from error
+        raise DamagedError(f"{path} is not a JSON file: {error}.") from error
+
+
+def read_object(path: Path) -> Dict[str, Any]:
+    """As `read_json`, of a file that must hold names and values."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DamagedError(f"{path} is damaged: it holds no object of names and values.")
+    return content
 
 
 def check_config(
@@ -43,46 +61,83 @@ def check_config(
 
     Raises:
       ValueError: naming the keys that differ, and both values of each.
+      DamagedError: if it is no configuration.
     """
     if not path.exists():
         return
-    found = {**(default or {}), **read_json(path)}
+    check_same(path.parent, read_object(path), wanted, but, default)
+
+
+def check_same(
+    where: Path,
+    found: Dict[str, Any],
+    wanted: Dict[str, Any],
+    but: Sequence[str],
+    default: Optional[Dict[str, Any]] = None,
+) -> None:
+    """As `check_config`, of a configuration that has been read."""
+    found = {**(default or {}), **found}
     wanted = json.loads(json.dumps(wanted))  # tuples read as lists
     different = sorted(key for key in {*wanted, *found} - {*but} if wanted.get(key) != found.get(key))
     if different:
         changes = ", ".join(f"{key}: {found.get(key)!r} != {wanted.get(key)!r}" for key in different)
         raise ValueError(
-            f"{path.parent} holds a run of another configuration ({changes}). Choose another directory, or "
+            f"{where} holds a run of another configuration ({changes}). Choose another directory, or "
             "discard what is in it."
         )
 
 
 def read_metrics(path: Path) -> List[Dict[str, float]]:
-    """The rows of a `metrics.csv`, one an epoch; a last row cut off by a kill is left out."""
+    """The rows of a `metrics.csv`, one an epoch; a last row cut off by a kill is left out.
+
+    Raises:
+      DamagedError: naming the file and the row, if it has not one row of numbers for each epoch, in order.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [
-        {name: float(value) for name, value in row.items()}
-        for row in rows
-        if all(row.values()) and None not in row
-    ]
+    return [row for _, row in _rows(path)]
 
 
 def keep_epochs(path: Path, epochs: int) -> None:
-    """Drops the rows of a `metrics.csv` that a run resumed after `epochs` epochs will write again."""
-    rows = read_metrics(path)[:epochs]
-    if not rows:
-        if path.exists():
-            path.unlink()
+    """Drops the rows of a `metrics.csv` that a run resumed after `epochs` epochs will write again.
+
+    Raises:
+      DamagedError: as `read_metrics`; or if it has fewer rows.
+    """
+    if not path.exists():
         return
-    content = io.StringIO(newline="")
-    writer = csv.DictWriter(content, fieldnames=list(rows[0]))
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(dict(row, epoch=int(row["epoch"])))
-    files.write(path, content.getvalue())
+    kept = [line for line, _ in _rows(path)[:epochs]]
+    if len(kept) < epochs:
+        raise DamagedError(f"{path} has {len(kept)} whole rows; needed: {epochs}.")
+    if not kept:
+        path.unlink()
+        return
+    heading = read_text(path).splitlines(keepends=True)[0]
+    files.write(path, "".join([heading, *kept]))
+
+
+def _rows(path: Path) -> List[Tuple[str, Dict[str, float]]]:
+    """(the line as it is, its numbers) of each whole row."""
+    lines = read_text(path).splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        del lines[-1]  # its writer was killed, or is about to go on
+    if not lines:
+        return []
+    names = lines[0].strip().split(",")
+    rows = []
+    for number, line in enumerate(lines[1:]):
+        try:
+            values = [float(cell) for cell in line.strip().split(",")]
+        except ValueError as error:
+            raise DamagedError(f"{path}, row {number + 1}, {line.strip()!r}: {error}.") from error
+        row = dict(zip(names, values))
+        if len(values) != len(names) or row.get("epoch") != number:
+            raise DamagedError(
+                f"{path}, row {number + 1}, {line.strip()!r}: it must have {len(names)} numbers, and epoch "
+                f"{number}."
+            )
+        rows.append((line, row))
+    return rows
 
 
 def format_table(rows: Sequence[Dict[str, str]]) -> str:

@@ -7,13 +7,13 @@ A run is a function of its configuration. Its directory holds
 | `config.json`  | the configuration                                                    |
 | `metrics.csv`  | a row an epoch                                                       |
 | `tensorboard/` | the same as TensorBoard events                                       |
-| `checkpoints/` | the state after the last epoch                                       |
+| `checkpoints/` | the state after the last two epochs                                  |
 | `result.json`  | written at the end: metrics, timings, versions, seed, command        |
 
-A run that was killed and is started again goes on after its last whole epoch and ends with the same
-weights, bit for bit, as one that was not: order and augmentation of the data and the random bases are
-functions of (seed, step), and everything else is in the checkpoint. So a finished run that is started with
-more epochs goes on, too, where its epochs do not depend on their number.
+A run that was killed and is started again goes on after its last epoch with a whole checkpoint and ends with
+the same weights, bit for bit, as one that was not: order and augmentation of the data and the random bases
+are functions of (seed, step), and everything else is in the checkpoint. So a finished run that is started
+with more epochs goes on, too, where its epochs do not depend on their number.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ import tensorflow as tf
 from ml_collections import config_dict
 
 import random_bases
-from experiments import datasets, ipu_runs, methods, networks, results, workers
+from experiments import checkpoints, datasets, ipu_runs, methods, networks, results, workers
 from random_bases import keras_api, locks, strategies
 from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
@@ -165,6 +165,7 @@ def run(
         the run in `workdir`.
       FileNotFoundError: if its data is not there.
       InUseError: if another process trains in `workdir`.
+      DamagedError: if `workdir` holds a damaged run: `overwrite` discards it.
       DivergedError: if the loss became infinite or not a number, now or in the run found there.
     """
     check_config(config)
@@ -306,8 +307,15 @@ class _Prepared:
             with self._strategy.scope():
                 return dict(self._report, **method.solve(config, model, self._data))
         own = workers.own_directory(self._strategy, workdir)
-        checkpoint = _EpochCheckpoint(model, self._optimizer, workdir / "checkpoints", own / "checkpoints")
-        epoch = checkpoint.restore()
+        checkpoint = checkpoints.EpochCheckpoint(
+            model,
+            self._optimizer,
+            config.to_dict(),
+            default_config().to_dict(),
+            workdir / "checkpoints",
+            own / "checkpoints",
+        )
+        epoch = checkpoint.restore(most=len(results.read_metrics(workdir / "metrics.csv")))
         metrics = own / "metrics.csv"
         results.keep_epochs(metrics, epoch)
         callbacks = [
@@ -415,36 +423,6 @@ def _summarise(rows, steps: float) -> Dict[str, Any]:
         "seconds": sum(row["seconds"] for row in rows),
         "milliseconds_per_step": 1e3 * float(np.median(timed)) / steps,
     }
-
-
-class _EpochCheckpoint(keras.callbacks.Callback):
-    """Saves model and optimizer after each epoch, the last two kept.
-
-    Every worker saves, as TensorFlow asks for, to `own`; all restore from the chief's, `directory`.
-    """
-
-    def __init__(self, model, optimizer, directory: Path, own: Path):
-        super().__init__()
-        self._directory = str(directory)
-        self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(model=model, optimizer=optimizer, epoch=self._epoch),
-            str(own),
-            max_to_keep=2,
-        )
-
-    def restore(self) -> int:
-        """Restores the last checkpoint, if there is one; returns the number of epochs done."""
-        latest = tf.train.latest_checkpoint(self._directory)
-        if latest:
-            status = self._manager.checkpoint.restore(latest)
-            status.assert_existing_objects_matched()
-        return int(self._epoch.numpy())
-
-    def on_epoch_end(self, epoch, logs=None):
-        del logs
-        self._epoch.assign(epoch + 1)
-        self._manager.save(checkpoint_number=epoch + 1)
 
 
 class _EpochSeconds(keras.callbacks.Callback):

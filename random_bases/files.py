@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from typing import Any, BinaryIO, Dict, Iterable, Iterator, Union
 
 import numpy as np
@@ -31,6 +32,11 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what `replacing` writes, or left when its process was killed."""
+    return re.fullmatch(r".+\.\d+\.tmp", name) is not None
 
 
 def write(path: AnyPath, content: Union[bytes, str]) -> None:

@@ -150,9 +150,7 @@ def top_eigenvalues(
     return np.sort(values)[::-1]
 
 
-def trace(
-    model: keras.Model, data, samples: int = 10, seed: int = 0, loss: Optional[Loss] = None
-) -> float:
+def trace(model: keras.Model, data, samples: int = 10, seed: int = 0, loss: Optional[Loss] = None) -> float:
     """An estimate of the Hessian's trace: D times the mean curvature along random directions.
 
     Its relative standard deviation is about sqrt(2 / samples) |H|_F / tr(H) (Hutchinson 1989).

@@ -3,7 +3,7 @@
 | file                 | content                                                                     |
 | -------------------- | --------------------------------------------------------------------------- |
 | `index.json`         | the variables' paths and shapes, the architecture's hash, what layers       |
-|                      | learned by `adapt`, the snapshots                                           |
+|                      | learned by `adapt`, the snapshots with their files' hashes, its own hash    |
 | `weights-<step>.npy` | the trainable weights, one after the other: float32 or float16 [D]          |
 | `state-<step>.npz`   | all other variables (moving statistics, frozen weights, states of seeds)    |
 
@@ -24,11 +24,10 @@ from random_bases import files, keras_api
 from random_bases.keras_api import keras
 from random_bases.tensors import size_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DTYPES = ("float32", "float16")
 INDEX = "index.json"
-# What a killed process may leave behind, too.
-_OURS = re.compile(r"(weights-\d{10}\.npy|state-\d{10}\.npz)(\.\d+\.tmp)?")
+_SNAPSHOT_FILE = re.compile(r"weights-\d{10}\.npy|state-\d{10}\.npz")
 
 
 class TrajectoryError(ValueError):
@@ -220,11 +219,12 @@ class TrajectoryWriter:
     def _keep(self, snapshots: List[Dict[str, Any]]) -> None:
         """Makes these the trajectory: writes the index, then deletes files that it does not name."""
         self._index["snapshots"] = snapshots
-        content = json.dumps(self._index, indent=1).encode("utf-8")
-        self._write(INDEX, lambda file: file.write(content))
+        content = json.dumps({**self._index, "sha256": _hash(self._index)}, indent=1)
+        files.write(self.directory / INDEX, content)
         named = {file["name"] for snapshot in snapshots for file in snapshot["files"]}
         for path in self.directory.iterdir():
-            if _OURS.fullmatch(path.name) and path.name not in named:
+            unnamed = _SNAPSHOT_FILE.fullmatch(path.name) and path.name not in named
+            if unnamed or files.is_temporary(path.name):  # of a killed process
                 path.unlink()
 
     def _write(self, name: str, write) -> Dict[str, Any]:
@@ -285,12 +285,23 @@ def read_index(directory: Path) -> Dict[str, Any]:
     if not path.exists():
         raise TrajectoryError(f"{directory} holds no trajectory: it has no {INDEX}.")
     try:
-        index = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        index = json.loads(path.read_bytes().decode("utf-8"))
+    except ValueError as error:  # no UTF-8, or no JSON
         raise TrajectoryError(f"{path} is damaged: {error}.") from error
     if not isinstance(index, dict) or index.get("format_version") != FORMAT_VERSION:
-        raise TrajectoryError(f"{path} is not a trajectory's index of format_version={FORMAT_VERSION}.")
+        raise TrajectoryError(
+            f"{path} is not an index of format_version={FORMAT_VERSION}: it is damaged, or of another "
+            "version of random_bases (0.1.0 has 1)."
+        )
+    if index.pop("sha256", None) != _hash(index):
+        raise TrajectoryError(f"{path} is altered: it does not have the hash that it names.")
     return index
+
+
+def _hash(index: Dict[str, Any]) -> str:
+    """Of an index's content, however it is spaced; in hexadecimal digits."""
+    content = json.dumps(index, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode("utf-8")).hexdigest()
 
 
 def _dtype(variable) -> str:

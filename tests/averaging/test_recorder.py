@@ -11,7 +11,7 @@ import tensorflow as tf
 import random_bases as rb
 from random_bases import keras_api, locks
 from random_bases.averaging import TrajectoryError
-from random_bases.averaging.snapshots import TrajectoryWriter
+from random_bases.averaging.snapshots import TrajectoryWriter, read_index
 from random_bases.keras_api import GENERATION, keras
 from tests import networks
 from tests.lock_holder import holding
@@ -263,7 +263,12 @@ def test_what_a_killed_process_left_is_cleared(tmp_path):
     model, x = compiled()
     fit(model, x, [Recorder(tmp_path)], epochs=2)
     # Killed after the shard was moved to its place and before the index was; and while writing.
-    left = ["weights-0000000009.npy", "state-0000000009.npz", "weights-0000000012.npy.77.tmp"]
+    left = [
+        "weights-0000000009.npy",
+        "state-0000000009.npz",
+        "weights-0000000012.npy.77.tmp",
+        "index.json.77.tmp",
+    ]
     for name in left:
         (tmp_path / name).write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
@@ -324,15 +329,36 @@ def test_another_architecture_is_refused(recorded):
 def test_a_damaged_index_is_named(recorded):
     index = recorded / "index.json"
     content = json.loads(index.read_text())
-    index.write_text(json.dumps(dict(content, format_version=2)))
-    with pytest.raises(TrajectoryError, match="not a trajectory's index of format_version=1"):
-        rb.Trajectory(recorded)
-    index.write_text("{")
-    with pytest.raises(TrajectoryError, match="index.json is damaged"):
-        rb.Trajectory(recorded)
+    for damaged, said in (
+        (json.dumps(dict(content, format_version=1)).encode(), "is not an index of format_version=2"),
+        (json.dumps(dict(content, size=7)).encode(), "is altered"),
+        (json.dumps({k: v for k, v in content.items() if k != "sha256"}).encode(), "is altered"),
+        (b"[]", "is not an index"),
+        (b"{", "is damaged"),
+        (b"\xff", "is damaged: .*utf-8"),
+    ):
+        index.write_bytes(damaged)
+        with pytest.raises(TrajectoryError, match=f"{index} {said}"):
+            rb.Trajectory(recorded)
     index.unlink()
     with pytest.raises(TrajectoryError, match="holds no trajectory"):
         rb.Trajectory(recorded)
+
+
+def test_flipped_bits_of_an_index_are_noticed(recorded):
+    path = recorded / "index.json"
+    whole, index = path.read_bytes(), read_index(recorded)
+    noticed = 0
+    for bit in range(0, 8 * len(whole), 29):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        try:
+            assert read_index(recorded) == index  # of a space that became another
+        except TrajectoryError as error:
+            assert str(path) in str(error)
+            noticed += 1
+    assert noticed > 0.9 * 8 * len(whole) / 29
 
 
 @pytest.mark.parametrize(

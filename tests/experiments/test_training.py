@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments import exit_status, methods, results, training
+from experiments import checkpoints, exit_status, methods, results, training
 from random_bases import locks
 from tests.lock_holder import holding
 
@@ -149,9 +149,9 @@ def test_going_on_after_an_interruption_is_bit_identical(finished, tmp_path, mon
             raise Interrupted
 
     with monkeypatch.context() as patched:
-        original = training._EpochCheckpoint.on_epoch_end
+        original = checkpoints.EpochCheckpoint.on_epoch_end
         patched.setattr(
-            training._EpochCheckpoint,
+            checkpoints.EpochCheckpoint,
             "on_epoch_end",
             lambda self, epoch, logs=None: interrupt(self, epoch) or original(self, epoch, logs),
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import random_bases as rb
-from experiments import datasets, methods, networks, results, training, trajectories
+from experiments import checkpoints, datasets, methods, networks, results, training, trajectories
 from tests.experiments.test_training import ROOT, environment, write_config
 
 
@@ -92,7 +92,7 @@ def test_a_recording_that_was_interrupted_is_the_same(recorded, tmp_path, monkey
     class Interrupted(Exception):
         pass
 
-    original = training._EpochCheckpoint.on_epoch_end
+    original = checkpoints.EpochCheckpoint.on_epoch_end
 
     def interrupt(self, epoch, logs=None):
         if epoch == 2:  # its snapshot is written, its checkpoint is not
@@ -100,7 +100,7 @@ def test_a_recording_that_was_interrupted_is_the_same(recorded, tmp_path, monkey
         original(self, epoch, logs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training._EpochCheckpoint, "on_epoch_end", interrupt)
+        patched.setattr(checkpoints.EpochCheckpoint, "on_epoch_end", interrupt)
         with pytest.raises(Interrupted):
             training.run(config_of(record="epoch"), tmp_path, verbose=0)
     assert rb.Trajectory(tmp_path / "trajectory").steps[-1] == 3 * 34
