@@ -18,6 +18,7 @@ with more epochs goes on, too, where its epochs do not depend on their number.
 
 import contextlib
 import dataclasses
+import errno
 import math
 import os
 import platform
@@ -26,7 +27,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Iterator, Optional, Union
 
 import ml_collections
 import numpy as np
@@ -41,6 +42,11 @@ from random_bases.keras_api import keras
 
 # Steps a device runs without returning to Python: more save no time and make the progress bar coarse.
 _MOST_STEPS_PER_EXECUTION = 150
+
+_CANNOT_BE_WRITTEN = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),  # full
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+)
 
 
 class DivergedError(RuntimeError):
@@ -165,6 +171,7 @@ def run(
         the run in `workdir`.
       FileNotFoundError: if its data is not there.
       InUseError: if another process trains in `workdir`.
+      OSError: naming it, if something cannot be written or read.
       DamagedError: if `workdir` holds a damaged run: `overwrite` discards it.
       DivergedError: if the loss became infinite or not a number, now or in the run found there.
     """
@@ -205,10 +212,27 @@ def _run_what_is_left(
     chief = strategies.is_chief(strategy)
     if chief:
         results.write_json(workdir / "config.json", config.to_dict())
-    content = prepared.train(workdir, heartbeat, verbose)
+    with _naming_files(workdir):
+        content = prepared.train(workdir, heartbeat, verbose)
     if chief:
         results.write_json(workdir / "result.json", content)
     return content
+
+
+@contextlib.contextmanager
+def _naming_files(workdir: Path) -> Iterator[None]:
+    """Raises an OSError that names a file for one that names none, and for TensorFlow's own kind."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(workdir)) from error
+    except tf.errors.OpError as error:  # which says "<path>; <the system's words>"
+        for number in _CANNOT_BE_WRITTEN:
+            if error.message and os.strerror(number) in error.message:
+                raise OSError(number, error.message, str(workdir)) from error
+        raise
 
 
 def _found(config: ml_collections.ConfigDict, workdir: Path) -> Optional[Dict[str, Any]]:

@@ -1,8 +1,11 @@
 """One run from one configuration: what it writes, that it can be killed, and what it refuses."""
 
+import contextlib
 import json
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -280,6 +283,39 @@ def test_a_directory_where_another_process_trains_is_refused(finished, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
     with holding(workdir):  # to read a result there is no need to write
         assert training.run(config, workdir) == result
+
+
+def test_a_finished_run_writes_nothing(finished, tmp_path):
+    """So its result comes from a read-only directory, too."""
+    config, workdir, result = finished
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    (copy / "lock").unlink()
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    directory = copy.stat().st_mtime_ns
+    assert training.run(config, copy, verbose=0) == result
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
+    assert copy.stat().st_mtime_ns == directory
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """Files that this process writes cannot be larger, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size, named", [(20_000, "checkpoints/ckpt-1"), (50, "config.json")])
+def test_a_full_disk_is_named_and_can_be_gone_on_from(size, named, finished, tmp_path):
+    config, workdir, result = finished
+    with largest_file(size), pytest.raises(OSError, match="File too large") as raised:
+        training.run(config, tmp_path, verbose=0)
+    assert f"{tmp_path}/{named}" in str(raised.value) or named == "config.json"
+    training.run(config, tmp_path, verbose=0)
+    assert_same_state(final_state(workdir), final_state(tmp_path))
 
 
 @pytest.mark.slow
