@@ -3,16 +3,17 @@
 python -m benchmarks.feedback_accuracy [--only=inner,normalization,rates,powersgd,traffic] \
     [--data_dir=DIRECTORY] [--output=results/error_feedback]
 
-| part          | what                                                            | file                  |
-| ------------- | --------------------------------------------------------------- | --------------------- |
-| inner         | momentum, Adam, weight decay inside, FC-MNIST                   | `inner.json`          |
-| normalization | batch normalisation: ResNet-8 on digits                         | `normalization.json`  |
-| rates         | where learning rates become unstable, and the traces' d / tr(H) | `rates.json`          |
-| powersgd      | PowerSGD of rank 1 at equal bytes, FC-MNIST and CNN-CIFAR10     | `powersgd.json`       |
-| traffic       | accuracy against d, FC-MNIST                                    | `traffic.json`, .png  |
+| part          | what                                                                        |
+| ------------- | --------------------------------------------------------------------------- |
+| inner         | momentum, Adam, weight decay inside, FC-MNIST                               |
+| normalization | batch normalisation: ResNet-8 on digits                                     |
+| rates         | where learning rates become unstable, with the Hessian's trace, on FC-MNIST |
+| powersgd      | PowerSGD of rank 1 at equal bytes, FC-MNIST and CNN-CIFAR10                 |
+| traffic       | accuracy against d, FC-MNIST                                                |
 
-Batch 32, constant rates, no augmentation, Hadamard directions. A run whose row is in its file already is
-not run again. All take about an hour on 2 cores.
+Each writes `<part>.json`, traffic also a figure, which the report shows. Batch 32, constant rates, no
+augmentation, Hadamard directions. A run whose row is in its file already is not run again. All take about
+an hour on 2 cores.
 """
 
 import functools
@@ -186,7 +187,8 @@ def _rounded(value: float):
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
-def _run_part(name: str, output: Path, load: Callable[[str], datasets.ImageDataset]) -> None:
+def run_part(name: str, output: Path, load: Callable[[str], datasets.ImageDataset]) -> None:
+    """Runs a part's cases that have no row in its file yet; `load` gives a data set by name."""
     path = output / f"{name}.json"
     content = results.read_json(path) if path.exists() else {"machine": machine(), "rows": []}
     known = {tuple(row[field] for field in Case._fields): row for row in content["rows"]}
@@ -198,8 +200,8 @@ def _run_part(name: str, output: Path, load: Callable[[str], datasets.ImageDatas
         results.write_json(path, content)
 
 
-def figure(rows: List[Dict[str, Any]]) -> Dict[str, Any]:
-    """The content of the traffic's figure: accuracy against the bytes that a worker sends in a step."""
+def panel(rows: List[Dict[str, Any]]) -> Dict[str, Any]:
+    """The traffic's figure: accuracy against the bytes that are reduced over workers in a step."""
     labels = {
         "feedback": "RBD with error feedback",
         "rbd": "RBD",
@@ -213,8 +215,7 @@ def figure(rows: List[Dict[str, Any]]) -> Dict[str, Any]:
         style = "line" if len(chosen) > 1 else "points"
         lines.append(panels.line(label, [4 * row["numbers"] for row in chosen], accuracy, style=style))
     title = f"FC-MNIST after {rows[0]['epochs']} epochs"
-    panel = panels.panel(title, "bytes of a step", "validation accuracy (%)", lines, xscale="log")
-    return {"panels": [panel]}
+    return panels.panel(title, "bytes of a step", "validation accuracy (%)", lines, xscale="log")
 
 
 def main(arguments):
@@ -228,10 +229,10 @@ def main(arguments):
     output.mkdir(parents=True, exist_ok=True)
     load = functools.lru_cache(maxsize=None)(lambda name: datasets.load(name, _DATA_DIR.value or None))
     for name in _ONLY.value:
-        _run_part(name, output, load)
-    path = output / "traffic.json"
-    if "traffic" in _ONLY.value:
-        panels.draw(figure(results.read_json(path)["rows"])["panels"], output / "traffic.png")
+        run_part(name, output, load)
+        if name == "traffic":
+            content = results.read_json(output / "traffic.json")
+            panels.write({**content, "panels": [panel(content["rows"])]}, output, "traffic")
     return 0
 
 

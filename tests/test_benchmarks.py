@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import feedback_accuracy
 from benchmarks.measure import Figure, alternate, compare
 from benchmarks.yardstick import compile_sketch
+from experiments import datasets, results
 from random_bases import bases
 from random_bases.sampling import derive_key
 from random_bases.sampling.seeds import SAMPLES, as_seed
@@ -48,3 +50,52 @@ def test_times_become_ratios_either_way():
     assert compare("a", "b", times, "<= 1").ratio == 2.0
     faster = compare("a", "b", times, ">= 1", inverse=True)
     assert (faster.ratio, faster.value, faster.unit, faster.reached) == (0.5, 2.0, "ms", False)
+
+
+def cases(*methods):
+    dimensions = {"feedback": 500}
+    return [
+        feedback_accuracy.Case("fc", "digits", method, "SGD", 0.1, dimensions.get(method, 0), 2)
+        for method in methods
+    ]
+
+
+@pytest.mark.slow
+def test_brief_trainings_are_of_their_methods():
+    data = datasets.load("digits")
+    rows = [feedback_accuracy.run(case, data) for case in cases("sgd", "feedback", "powersgd")]
+    parameters = 64 * 128 + 128 + 128 * 10 + 10
+    assert [row["numbers"] for row in rows] == [parameters, 500, (64 + 128) + 128 + (128 + 10) + 10]
+    assert all(row["validation_accuracy"] > 0.2 for row in rows)
+    assert len({row["validation_loss"] for row in rows}) == 3
+
+
+def test_what_has_a_row_is_not_run_again(tmp_path, monkeypatch):
+    ran = []
+
+    def run(case, data, trace):
+        ran.append((case.method, data, trace))
+        return {**case._asdict(), "numbers": 7, "validation_accuracy": 0.5}
+
+    monkeypatch.setattr(feedback_accuracy, "run", run)
+    for methods in (("sgd",), ("feedback", "sgd")):
+        monkeypatch.setitem(feedback_accuracy.PARTS, "rates", lambda methods=methods: cases(*methods))
+        feedback_accuracy.run_part("rates", tmp_path, str.upper)
+    assert ran == [("sgd", "DIGITS", True), ("feedback", "DIGITS", True)]
+    content = results.read_json(tmp_path / "rates.json")
+    assert [row["method"] for row in content["rows"]] == ["feedback", "sgd"] and "cpu" in content["machine"]
+
+
+def test_accuracy_is_drawn_against_bytes():
+    numbers = {"feedback": (25, 250), "sgd": (1000,)}
+    rows = [
+        {"method": method, "numbers": number, "validation_accuracy": 0.5, "epochs": 5}
+        for method, several in numbers.items()
+        for number in several
+    ]
+    lines = feedback_accuracy.panel(rows)["lines"]
+    assert [(line["label"], line["x"], line["style"]) for line in lines] == [
+        ("RBD with error feedback", [100, 1000], "line"),
+        ("SGD", [4000], "points"),
+    ]
+    assert lines[0]["y"] == [50, 50]

@@ -1,7 +1,7 @@
 """The page: one HTML file with tables, interactive, configurations and findings, which needs no network.
 
 It is made of what is in `<directory>/paper/`: the JSON files of table and figures, `runs.json`, and
-`findings.md`, which people write.
+`findings.md`, which people write; and of `<directory>/error_feedback/traffic.json`.
 """
 
 import base64
@@ -39,6 +39,7 @@ def write(directory: Path) -> None:
         figures="\n".join(_figure(name, found.get(name), folder, interactive) for name in published.FIGURES),
         augmentation=_augmentation(found.get("augmentation")),
         sweeps=_sweeps(found, interactive),
+        traffic=_traffic(directory / "error_feedback" / "traffic.json", interactive),
         protocol=table([dict(zip(("", "paper", "here"), each)) for each in published.DIFFERENCES]),
         machine=_machine(runs),
         runs="\n".join(_run(entry) for entry in runs),
@@ -112,6 +113,19 @@ def _title(name: str) -> str:
 
 def _panels(parts: List[str]) -> str:
     return '<div class="panels">' + "".join(f'<div class="panel">{part}</div>' for part in parts) + "</div>"
+
+
+def _traffic(path: Path, interactive) -> str:
+    if not path.exists():
+        return "<p>Not run yet.</p>"
+    panels = results.read_json(path)["panels"]
+    links = ", ".join(
+        f'<a href="error_feedback/traffic.{ending}">{ending.upper()}</a>' for ending in ("png", "svg", "json")
+    )
+    return (
+        f"{_panels([interactive.panel(each, f'traffic-{i}') for i, each in enumerate(panels)])}\n"
+        f'<p class="files">{links}</p>'
+    )
 
 
 def _sweeps(found: Dict[str, Any], interactive) -> str:

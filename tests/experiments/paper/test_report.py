@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from experiments import results
+from experiments.figures import panels
 from experiments.paper import augmentation, figure3, presets, report, runs, table1
 from tests.experiments.paper import fabricated
 
@@ -28,6 +29,21 @@ def directory(tmp_path_factory):
     (directory / "paper" / "findings.md").write_text(FINDINGS)
     report.write(directory)
     return directory
+
+
+def test_the_page_shows_traffic_where_it_was_measured(directory, tmp_path):
+    assert 'id="traffic-0"' not in (directory / "report.html").read_text(encoding="utf-8")
+    shutil.copytree(directory / "paper", tmp_path / "paper")
+    line = panels.line("with memory", [100, 1000], [81.5, 97.25])
+    panel = panels.panel("Title", "bytes", "accuracy", [line], xscale="log")
+    (tmp_path / "error_feedback").mkdir()
+    panels.write({"rows": [], "panels": [panel]}, tmp_path / "error_feedback", "traffic")
+    report.write(tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'id="traffic-0"' in text and "with memory" in text and "97.25" in text
+    for link in re.findall('href="(error_feedback/[^"]*)"', text):
+        assert (tmp_path / link).exists()
+    assert len(re.findall('href="error_feedback/', text)) == 3
 
 
 def test_table_1_says_what_was_measured(directory):
