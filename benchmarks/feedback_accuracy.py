@@ -98,9 +98,9 @@ def _normalization() -> List[Case]:
 
 
 def _rates() -> List[Case]:
-    powers = {50: range(-4, 3), 250: range(-3, 4), 1000: range(-3, 4)}
+    powers = {0: range(-3, 3), 50: range(-4, 3), 250: range(-3, 4), 1000: range(-3, 4)}
     return [
-        Case("fc", "mnist", "feedback", "SGD", 2.0**power, dimensions, 5)
+        Case("fc", "mnist", "feedback" if dimensions else "sgd", "SGD", 2.0**power, dimensions, 5)
         for dimensions, chosen in powers.items()
         for power in chosen
     ]

@@ -63,26 +63,32 @@ class ErrorFeedback:
     ) -> Step:
         # What has no gradient does not move: its memory waits.
         errors = [
-            None if tensor is None else self._leak * self._remembered(variable) + tf.cast(tensor, tf.float32)
+            None if tensor is None else self._remembered(variable) + tf.cast(tensor, tf.float32)
             for variable, tensor in zip(self.state, tensors)
         ]
         step = self._directions.step(errors, updates, replicas, recorded)
         moved = self._directions.own_part(step, updates, replicas)
-        # Gradients that are not finite, as under a loss scale that is too large, are not remembered.
-        # The update is the same on all replicas, and so is what they do.
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(part)) for part in step.update])
+        # Gradients that are not finite, as under a loss scale that is too large, are not remembered. What
+        # all replicas have tells, so that they do the same: with "updates" that is not the coordinates.
+        alike = step.update if self.exchange.exchange == "updates" else [step.coordinates]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in alike])
         for variable, error, part in zip(self.state, errors, moved):
             if error is not None:
-                rest = np.float32(self.replica_count) * (error - part)
+                rest = _times(self.replica_count, error - part)
                 variable.assign(tf.where(finite, rest, tf.convert_to_tensor(variable)))
         return step
 
     def _remembered(self, variable: tf.Variable) -> Tensor:
-        """In units of g_k / K; a variable has those of g_k, of which the mean is saved."""
-        return tf.convert_to_tensor(variable) / np.float32(self.replica_count)
+        """What is left of it, in units of g_k / K; a variable has those of g_k: files have the mean."""
+        return _times(self._leak / self.replica_count, tf.convert_to_tensor(variable))
 
     def expand(self, coordinates: Tensor, updates: Tensor) -> List[Tensor]:
         return self._directions.expand(coordinates, updates)
+
+
+def _times(factor: float, x: Tensor) -> Tensor:
+    """The product; by 1 without a pass over memory."""
+    return x if factor == 1 else np.float32(factor) * x
 
 
 def _refuse_growth(directions: SeededDirections) -> None:
