@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -75,7 +77,7 @@ def test_product_through_a_condition():
 def test_loops_are_noticed(name, expected):
     model, x = networks.build(name)
     objective = Objective(model, (x, networks.targets()), "mse")
-    trace = tf.function(objective.trace).get_concrete_function(
+    trace = tf.function(functools.partial(objective.trace, differentiated=True)).get_concrete_function(
         objective.weights(), tf.convert_to_tensor(x), tf.convert_to_tensor(networks.targets())
     )
     found = curvature.operations(trace.graph.as_graph_def())
