@@ -181,7 +181,7 @@ def error_feedback_limit(
     """About the largest learning rate at which SGD with error feedback is stable: d / tr(H).
 
     For a quadratic, with the curvature at the present weights; docs/methods.md has how far it held. With
-    `redraw_every=k` it is k times smaller, with momentum smaller by more than the step's length: 0.02 to
+    `redraw_every=k` it is k times smaller, with momentum smaller by more than the step's length: 0.01 to
     0.1 times this with 0.9. More replicas do not make it smaller.
 
     Args:

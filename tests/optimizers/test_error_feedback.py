@@ -118,11 +118,13 @@ def test_the_memory_stays_bounded(basis, dimensions, redraw_every):
     assert np.mean(lengths[-100:]) < 1.3 * np.mean(lengths[100:200])
 
 
-@pytest.mark.parametrize("decay", [0, 1], ids=["equal curvatures", "falling ones"])
-def test_the_bound_of_the_learning_rate(decay):
-    """On a quadratic with Hessian H the rate is bounded by about d / tr(H), whatever the spectrum."""
+@pytest.mark.parametrize(
+    ("decay", "redraw_every"), [(0, 1), (1, 1), (1, 4)], ids=["equal curvatures", "falling ones", "redrawn"]
+)
+def test_the_bound_of_the_learning_rate(decay, redraw_every):
+    """On a quadratic with Hessian H it is about d / tr(H) / redraw_every, whatever the spectrum."""
     curvatures = np.float32(np.arange(1, D + 1) ** -float(decay))
-    rule = RandomBasesRule(4, basis="hadamard", seed=1, error_feedback=True)
+    rule = RandomBasesRule(4, basis="hadamard", seed=1, error_feedback=True, redraw_every=redraw_every)
     rule.build([(D,)], ["x"])
     rule.make_state(lambda spec: tf.Variable(tf.zeros(spec.shape)))
     x = tf.Variable(tf.ones([D]))
@@ -136,7 +138,8 @@ def test_the_bound_of_the_learning_rate(decay):
     def reached(times):
         x.assign(tf.ones([D]))
         rule.directions.state[0].assign(tf.zeros([D]))
-        steps(tf.constant(times * 4 / curvatures.sum(), tf.float32), tf.constant(1000))
+        rate = times * 4 / curvatures.sum() / redraw_every
+        steps(tf.constant(rate, tf.float32), tf.constant(1000 * redraw_every))
         return float(tf.reduce_sum(curvatures * x**2)) / curvatures.sum()
 
     assert reached(0.4) < 0.1
