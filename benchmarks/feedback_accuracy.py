@@ -52,6 +52,7 @@ class Case(NamedTuple):
       rate: the learning rate.
       dimensions: d; 0 without directions.
       epochs: passes over the training examples.
+      seed: of the initial weights, the order of the examples and the directions.
     """
 
     network: str
@@ -61,6 +62,7 @@ class Case(NamedTuple):
     rate: float
     dimensions: int
     epochs: int
+    seed: int = 0
 
 
 # Weight decay is that of Keras 2.11 and later.
@@ -113,7 +115,11 @@ def _powersgd() -> List[Case]:
         ("cnn", "cifar10", 0.03125, 2447, 4),
     ):
         rows = (("sgd", 0), ("powersgd", 0), ("feedback", dimensions), ("feedback", 250))
-        cases += [Case(network, dataset, method, "SGD", rate, d, epochs) for method, d in rows]
+        cases += [
+            Case(network, dataset, method, "SGD", rate, d, epochs, seed)
+            for method, d in rows
+            for seed in range(3)
+        ]
     return cases
 
 
@@ -143,10 +149,10 @@ def run(case: Case, data: datasets.ImageDataset, trace: bool = False) -> Dict[st
 
     "numbers" are those that a worker of several would reduce in a step.
     """
-    model = brief.network(case.network, data, seed=0)
+    model = brief.network(case.network, data, case.seed)
     traces = [_trace(model, data)] if trace else []
     optimizer = _optimizer(case, model)
-    history = brief.train(model, optimizer, data, _BATCH, 0, case.epochs)
+    history = brief.train(model, optimizer, data, _BATCH, case.seed, case.epochs)
     loss, accuracy = model.evaluate(datasets.evaluation_batches(data.validation, 1000), verbose=0)
     if trace and math.isfinite(loss):
         traces.append(_trace(model, data))
@@ -168,7 +174,9 @@ def _optimizer(case: Case, model: keras.Model):
     if case.method == "sgd":
         return inner
     feedback = case.method == "feedback"
-    return rb.RandomBasesDescent(inner, case.dimensions, basis="hadamard", error_feedback=feedback, seed=0)
+    return rb.RandomBasesDescent(
+        inner, case.dimensions, basis="hadamard", error_feedback=feedback, seed=case.seed
+    )
 
 
 def _numbers(case: Case, model: keras.Model, optimizer) -> int:
