@@ -36,7 +36,7 @@ from ml_collections import config_dict
 
 import random_bases
 from experiments import checkpoints, datasets, ipu_runs, methods, networks, results, workers
-from random_bases import keras_api, locks, strategies
+from random_bases import files, keras_api, locks, strategies
 from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
 
@@ -223,11 +223,8 @@ def _run_what_is_left(
 def _naming_files(workdir: Path) -> Iterator[None]:
     """Raises an OSError that names a file for one that names none, and for TensorFlow's own kind."""
     try:
-        yield
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(workdir)) from error
+        with files.naming(workdir):
+            yield
     except tf.errors.OpError as error:  # which says "<path>; <the system's words>"
         for number in _CANNOT_BE_WRITTEN:
             if error.message and os.strerror(number) in error.message:

@@ -14,6 +14,17 @@ HASH_SIZE = hashlib.sha256().digest_size
 
 
 @contextlib.contextmanager
+def naming(path: AnyPath) -> Iterator[None]:
+    """Has an OSError name `path` if it names no file, as that of a write to a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextlib.contextmanager
 def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     """A file to be written, which takes the place of `path` once all that the block wrote is on disk.
 
@@ -24,7 +35,7 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     """
     temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
-        with open(temporary, "wb") as file:
+        with naming(path), open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -26,6 +26,15 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/file'"):
+        with files.replacing(tmp_path / "file"), open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"more")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError, match="other"), files.naming(tmp_path):
+        (tmp_path / "other").read_bytes()  # which is named
+
+
 def test_headers_are_as_the_formats_say():
     header = {"a": [1, 2], "b": np.float32(0.5), "c": "ä"}
     content = files.packed(b"MAGIC", header)

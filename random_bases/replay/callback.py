@@ -181,11 +181,12 @@ class ReplayLog(keras.callbacks.Callback):
             self._create()
         assert made - self._steps <= self._capacity
         last = self._last.numpy()
-        for step in range(self._steps, made):
-            row = last[step % self._capacity].astype("<f4")
-            self._record(b"S" + struct.pack("<q", step) + row.tobytes())
+        with files.naming(self._path):
+            for step in range(self._steps, made):
+                row = last[step % self._capacity].astype("<f4")
+                self._record(b"S" + struct.pack("<q", step) + row.tobytes())
+            self._file.flush()
         self._steps = made
-        self._file.flush()
 
     def _create(self) -> None:
         """A log with nothing but its header, when a step is made: only then are all its entries known."""
@@ -201,15 +202,17 @@ class ReplayLog(keras.callbacks.Callback):
         del epoch, logs
         if self._file is not None:
             digest = bytes.fromhex(hash_of(self.model.trainable_variables))
-            self._record(b"H" + struct.pack("<q", self._steps) + digest)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with files.naming(self._path):
+                self._record(b"H" + struct.pack("<q", self._steps) + digest)
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def on_train_end(self, logs=None):
         del logs
         if self._file is not None:
-            self._record(b"E" + struct.pack("<q", self._steps))
-            self._file.close()
+            with files.naming(self._path):
+                self._record(b"E" + struct.pack("<q", self._steps))
+                self._file.close()
             self._file = None
         if self._lock is not None:
             self._lock.release()

@@ -308,12 +308,12 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("size, named", [(20_000, "checkpoints/ckpt-1"), (50, "config.json")])
-def test_a_full_disk_is_named_and_can_be_gone_on_from(size, named, finished, tmp_path):
+@pytest.mark.parametrize("size", [20_000, 50], ids=["checkpoints or events", "configuration"])
+def test_a_full_disk_is_named_and_can_be_gone_on_from(size, finished, tmp_path):
     config, workdir, result = finished
     with largest_file(size), pytest.raises(OSError, match="File too large") as raised:
         training.run(config, tmp_path, verbose=0)
-    assert f"{tmp_path}/{named}" in str(raised.value) or named == "config.json"
+    assert str(tmp_path) in str(raised.value)
     training.run(config, tmp_path, verbose=0)
     assert_same_state(final_state(workdir), final_state(tmp_path))
 
