@@ -4,8 +4,10 @@ TF_USE_LEGACY_KERAS=1 python scripts/launch_workers.py --workers=4 -- \
     python scripts/train.py --config=configs/fc_mnist.py --config.strategy=multi_worker \
     --config.replicas=split --workdir=runs/fc_mnist/four
 
-Each worker gets a TF_CONFIG with free ports of the loopback interface; its output comes with its number.
-If one fails, all are ended. A worker that gives no sign of life, or makes no progress, for --timeout
+Each worker gets a TF_CONFIG with free ports at 127.0.0.1, where the others look for it (TensorFlow's server
+itself listens on every interface: docs/distributed.md); its output comes with its number. If one fails, all
+are ended. No worker, nor what one has started, outlives this process, however it ends: a first SIGINT or
+SIGTERM leaves them five seconds, a second one and SIGKILL none. A worker that gives no sign of life, or makes no progress, for --timeout
 seconds counts as hanging: its name is printed and all are ended. So does one that has been silent for five
 seconds when another fails: what that one waited for did not come. Exit status: 0 if all succeeded, that of
 the first that failed (128 + n if signal n ended it), 124 if one hangs.
@@ -33,6 +35,8 @@ _HANGS = 124
 _SECONDS_TO_END = 5.0
 _SECONDS_OF_SILENCE = 5.0  # ten times those between heartbeats
 _SECONDS_BETWEEN_LOOKS = 0.2
+# Waits for the end of its input, which ends with the process that started it, and kills its process group.
+_KILL_AT_THE_END = """trap '' HUP INT TERM; read -r line; rm -rf "$1"; kill -KILL 0"""
 
 
 def free_ports(number):
@@ -44,8 +48,18 @@ def free_ports(number):
         return [each.getsockname()[1] for each in sockets]
 
 
-def start(command, index, addresses, heartbeats):
-    """Starts worker `index` in a process group of its own, and a thread that forwards its output."""
+def start_group(directory):
+    """The first process of the group that all workers join; deletes `directory`, too, when it must kill them.
+
+    As long as it lives no other process can have the group's number, so it can be signalled without risk.
+    """
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _KILL_AT_THE_END, "sh", directory], stdin=subprocess.PIPE, preexec_fn=os.setpgrp
+    )
+
+
+def start(command, index, addresses, heartbeats, group):
+    """Starts worker `index` in the process group of `group`, and a thread that forwards its output."""
     tf_config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     process = subprocess.Popen(
         command,
@@ -53,7 +67,7 @@ def start(command, index, addresses, heartbeats):
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
+        preexec_fn=lambda: os.setpgid(0, group.pid),  # fails if that has ended, with all who were in it
     )
 
     def forward():
@@ -118,17 +132,15 @@ class Watch:
             return None
 
 
-def end(processes):
-    """Ends what still runs, kindly at first."""
-    for signal_number, seconds in ((signal.SIGTERM, _SECONDS_TO_END), (signal.SIGKILL, None)):
-        running = [process for process in processes if process.poll() is None]
-        for process in running:
-            os.killpg(process.pid, signal_number)
-            os.killpg(process.pid, signal.SIGCONT)  # a stopped one hears it only then
-        deadline = time.monotonic() + (seconds or 0)
-        while seconds and time.monotonic() < deadline and any(p.poll() is None for p in running):
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-    for process in processes:
+def end(group, processes):
+    """Ends what still runs in the group, kindly at first."""
+    os.killpg(group.pid, signal.SIGTERM)
+    os.killpg(group.pid, signal.SIGCONT)  # a stopped one hears it only then
+    deadline = time.monotonic() + _SECONDS_TO_END
+    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    os.killpg(group.pid, signal.SIGKILL)
+    for process in (*processes, group):
         process.wait()
 
 
@@ -169,14 +181,15 @@ def main(argv):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `finally` runs
     addresses = [f"127.0.0.1:{port}" for port in free_ports(_WORKERS.value)]
     started = []
-    with tempfile.TemporaryDirectory() as heartbeats:
+    with tempfile.TemporaryDirectory(prefix="random_bases_heartbeats_") as heartbeats:
+        group = start_group(heartbeats)
         try:
             for index in range(_WORKERS.value):
-                started.append(start(command, index, addresses, heartbeats))
+                started.append(start(command, index, addresses, heartbeats, group))
             processes = [process for process, _ in started]
             return wait(processes, Watch(heartbeats, _WORKERS.value, _TIMEOUT.value))
         finally:
-            end([process for process, _ in started])
+            end(group, [process for process, _ in started])
             for _, forwarder in started:
                 forwarder.join(_SECONDS_TO_END)
 

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -122,6 +124,52 @@ def test_ending_the_launcher_ends_the_workers():
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
     process.stdout.close()
     assert_ended("".join(lines))
+
+
+# A worker that does not hear SIGTERM, and a process that it has started.
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.DEVNULL)
+print(os.getpid(), child.pid, os.environ["RANDOM_BASES_HEARTBEATS"], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [["SIGKILL"], ["SIGTERM", "SIGTERM"], ["SIGINT", "SIGINT"], ["SIGTERM", "SIGKILL"], ["SIGHUP"], ["SIGTERM"]],
+    ids=" ".join,
+)
+def test_no_worker_outlives_its_launcher(signals):
+    process = subprocess.Popen(
+        command(STUBBORN, workers=2), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    lines = [process.stdout.readline().split() for _ in range(2)]
+    begin = time.monotonic()
+    for each in signals:
+        process.send_signal(getattr(signal, each))
+        time.sleep(0.3)
+    assert process.wait(timeout=30) != 0
+    if len(signals) > 1 or signals[0] != "SIGTERM":
+        assert time.monotonic() - begin < 4  # at once, not after the seconds that a worker has to end itself
+    process.stdout.close()
+    left = [*(Path(f"/proc/{pid}") for line in lines for pid in line[1:3]), Path(lines[0][3])]
+    deadline = time.monotonic() + 10
+    while any(path.exists() for path in left):
+        assert time.monotonic() < deadline, f"left: {[path for path in left if path.exists()]}"
+        time.sleep(0.05)
+
+
+def test_what_a_failed_worker_has_started_ends_too():
+    program = STUBBORN.replace("time.sleep(60)\n", "time.sleep(0.5); os.kill(os.getpid(), 9)\n")
+    done = launch(program, workers=1)
+    assert done.returncode == 128 + 9
+    child = Path(f"/proc/{done.stdout.split()[2]}")
+    deadline = time.monotonic() + 10
+    while child.exists():
+        assert time.monotonic() < deadline, "left"
+        time.sleep(0.05)
 
 
 def test_a_command_is_needed():
