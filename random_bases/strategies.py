@@ -2,13 +2,19 @@
 
 import functools
 import inspect
+import json
 import logging
 import os
+import re
+import socket
+import time
 
 import tensorflow as tf
 
-from random_bases import device, ipu
+from random_bases import arguments, device, ipu
 from random_bases.keras_api import fit_reduces_over_hosts
+
+_SECONDS_FOR_HOSTS = 300.0  # that workers' hosts may take to become known, as Kubernetes pods do
 
 NAMES = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "ipu", "ipu_pod")
 
@@ -29,7 +35,7 @@ def get(name: str, **options) -> tf.distribute.Strategy:
       The strategy. A process has one of a kind: asking again returns the same.
 
     Raises:
-      ValueError: for an unknown name or option.
+      ValueError: for an unknown name or option; for "multi_worker" if TF_CONFIG is not possible.
       RuntimeError: where that strategy cannot work, saying what it needs.
 
     Example:
@@ -101,6 +107,47 @@ def _known(name, make, options):
     return options
 
 
+def _check_tf_config(text: str) -> None:
+    """Raises ValueError, naming what is wrong, where TensorFlow would wait without end or end the process."""
+    name = "TF_CONFIG in the environment"
+    try:
+        content = json.loads(text)
+        workers = content["cluster"][content["task"]["type"]]
+        addresses = [address for job in content["cluster"].values() for address in job]
+        index = int(content["task"]["index"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{name} is {text!r} ({type(error).__name__}: {error}); allowed: "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.'
+        ) from None
+    arguments.integer(f"{name}: task.index", index, 0, len(workers) - 1)
+    for address in addresses:
+        host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+        if not (host and re.fullmatch("[0-9]{1,5}", port)):
+            raise ValueError(f'{name} has the address {address!r}; allowed: "host:port".')
+        _wait_for_host(name, host.strip("[]"), int(port))
+
+
+def _wait_for_host(name: str, host: str, port: int) -> None:
+    """Returns when the host is known; that of a pod that is about to start is not yet."""
+    deadline = time.monotonic() + _SECONDS_FOR_HOSTS
+    said = False
+    while True:
+        try:
+            socket.getaddrinfo(host, port)
+            return
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise ValueError(f"{name} has the host {host!r}, which is not known here: {error}.") from None
+        if not said:
+            logging.getLogger("random_bases").warning(
+                "%s has the host %r, which is not known here yet; waiting for it for %g seconds",
+                *(name, host, _SECONDS_FOR_HOSTS),
+            )
+            said = True
+        time.sleep(1.0)
+
+
 # A second one in a process aborts in its collectives (TensorFlow 2.21).
 @functools.lru_cache(maxsize=None)
 def _mirrored(devices):
@@ -117,6 +164,7 @@ def _multi_worker():
             "install tf-keras and set TF_USE_LEGACY_KERAS=1."
         )
     if "TF_CONFIG" in os.environ:
+        _check_tf_config(os.environ["TF_CONFIG"])
         return tf.distribute.MultiWorkerMirroredStrategy()
     if "SLURM_STEP_NODELIST" in os.environ:
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()

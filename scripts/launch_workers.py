@@ -6,11 +6,11 @@ TF_USE_LEGACY_KERAS=1 python scripts/launch_workers.py --workers=4 -- \
 
 Each worker gets a TF_CONFIG with free ports at 127.0.0.1, where the others look for it (TensorFlow's server
 itself listens on every interface: docs/distributed.md); its output comes with its number. If one fails, all
-are ended. No worker, nor what one has started, outlives this process, however it ends: a first SIGINT or
-SIGTERM leaves them five seconds, a second one and SIGKILL none. A worker that gives no sign of life, or makes no progress, for --timeout
-seconds counts as hanging: its name is printed and all are ended. So does one that has been silent for five
-seconds when another fails: what that one waited for did not come. Exit status: 0 if all succeeded, that of
-the first that failed (128 + n if signal n ended it), 124 if one hangs.
+are ended. A worker that gives no sign of life, or makes no progress, for --timeout seconds counts as hanging:
+its name is printed and all are ended. So does one that has been silent for five seconds when another fails:
+what that one waited for did not come. No worker, nor what one has started, outlives this process: a first
+SIGINT or SIGTERM leaves them five seconds to end, a second one or SIGKILL none. Exit status: 0 if all
+succeeded, that of the first that failed (128 + n if signal n ended it), 124 if one hangs.
 """
 
 import contextlib

@@ -26,12 +26,11 @@ EXTRAS = set(setup_arguments()["extras_require"])
 
 @pytest.fixture(scope="module")
 def manifest():
-    service, job = yaml.safe_load_all((ROOT / "docs" / "kubernetes.yaml").read_text())
-    return service, job
+    return tuple(yaml.safe_load_all((ROOT / "docs" / "kubernetes.yaml").read_text()))
 
 
 def test_the_pods_of_the_job_find_each_other(manifest):
-    service, job = manifest
+    service, policy, job = manifest
     assert (service["kind"], job["kind"]) == ("Service", "Job")
     template = job["spec"]["template"]["spec"]
     assert template["subdomain"] == service["metadata"]["name"]
@@ -41,9 +40,17 @@ def test_the_pods_of_the_job_find_each_other(manifest):
     assert job["spec"]["completions"] == job["spec"]["parallelism"]
 
 
+def test_only_the_workers_reach_the_workers(manifest):
+    service, policy, job = manifest
+    pods = {"matchLabels": service["spec"]["selector"]}
+    assert policy["spec"]["podSelector"] == pods and policy["spec"]["policyTypes"] == ["Ingress"]
+    (rule,) = policy["spec"]["ingress"]
+    assert rule == {"from": [{"podSelector": pods}], "ports": service["spec"]["ports"]}
+
+
 @pytest.mark.parametrize("index", [0, 3])
 def test_its_shell_command_makes_a_valid_tf_config(manifest, index):
-    service, job = manifest
+    service, policy, job = manifest
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert {"name": "TF_USE_LEGACY_KERAS", "value": "1"} in container["env"]
     (program,) = container["args"]

@@ -138,7 +138,14 @@ time.sleep(60)
 
 @pytest.mark.parametrize(
     "signals",
-    [["SIGKILL"], ["SIGTERM", "SIGTERM"], ["SIGINT", "SIGINT"], ["SIGTERM", "SIGKILL"], ["SIGHUP"], ["SIGTERM"]],
+    [
+        ["SIGKILL"],
+        ["SIGTERM", "SIGTERM"],
+        ["SIGINT", "SIGINT"],
+        ["SIGTERM", "SIGKILL"],
+        ["SIGHUP"],
+        ["SIGTERM"],
+    ],
     ids=" ".join,
 )
 def test_no_worker_outlives_its_launcher(signals):

@@ -1,11 +1,13 @@
 """Strategies by name, and what is said where one cannot work."""
 
+import json
 import logging
 
 import pytest
 import tensorflow as tf
 
 import random_bases as rb
+from random_bases import strategies
 from random_bases.keras_api import GENERATION
 
 
@@ -54,6 +56,50 @@ def test_several_workers_need_to_be_named(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
     with pytest.raises(RuntimeError, match="needs TF_CONFIG"):
+        rb.strategies.get("multi_worker")
+
+
+CLUSTER = {"worker": ["127.0.0.1:2222", "[::1]:2223"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", r"TF_CONFIG in the environment is '\{' \(JSONDecodeError"),
+        ("[]", r"is '\[\]' \(TypeError.*allowed: .*host:port"),
+        ({"cluster": CLUSTER}, "KeyError: 'task'"),
+        ({"cluster": CLUSTER, "task": {"type": "ps", "index": 0}}, "KeyError: 'ps'"),
+        ({"cluster": {"worker": 1}, "task": {"type": "worker", "index": 0}}, "TypeError"),
+        (
+            {"cluster": CLUSTER, "task": {"type": "worker", "index": 2}},
+            "task.index=2 must be an int from 0 to 1",
+        ),
+        (
+            {"cluster": {"worker": ["localhost"]}, "task": {"type": "worker", "index": 0}},
+            "address 'localhost'",
+        ),
+        ({"cluster": {"worker": [5]}, "task": {"type": "worker", "index": 0}}, "address 5; allowed"),
+        (
+            {"cluster": {"worker": ["no.such.host.invalid:1"]}, "task": {"type": "worker", "index": 0}},
+            "has the host 'no.such.host.invalid', which is not known here",
+        ),
+    ],
+    ids=range(9),
+)
+def test_what_is_wrong_in_tf_config_is_named(config, message, monkeypatch, caplog):
+    monkeypatch.setattr(strategies, "_SECONDS_FOR_HOSTS", 0.5)
+    text = config if isinstance(config, str) else json.dumps(config)
+    with pytest.raises(ValueError, match=message):
+        strategies._check_tf_config(text)
+    if "no.such" in message:
+        assert "'no.such.host.invalid', which is not known here yet" in caplog.text
+    strategies._check_tf_config(json.dumps({"cluster": CLUSTER, "task": {"type": "worker", "index": 1}}))
+
+
+@pytest.mark.skipif(GENERATION == "keras3", reason="Keras 3 is refused before")
+def test_tf_config_is_looked_at_before_tensorflow_does(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(ValueError, match="TF_CONFIG"):
         rb.strategies.get("multi_worker")
 
 
