@@ -274,6 +274,20 @@ def test_a_step_that_overflows_under_a_loss_scale_is_not_remembered():
         np.testing.assert_array_equal(now, then)
 
 
+def test_in_mixed_precision_the_memory_is_float32_and_all_arrives():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        fewer = trained(descent())
+        models = trained(descent(dimensions=D)), trained(keras.optimizers.SGD(0.5))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert_close(*models, 1e-5)
+    assert_differ(fewer, models[0])
+    state = fewer.optimizer.inner_optimizer.rule.directions.state
+    assert {tf.as_dtype(variable.dtype) for variable in state} == {tf.float32}
+    assert 0.01 < np.abs(flat(values(state))).max() < 10  # of gradients without the loss scale
+
+
 def test_it_arrives_where_plain_descent_does_not():
     """The mean of squares with SGD's own learning rate: 40 epochs with 8 of 64 directions."""
 
