@@ -190,17 +190,18 @@ def test_a_checkpoint_of_model_and_optimizer(tmp_path, scaled):
     assert_equal(model, trained(optimizer(), epochs=2))
 
 
-def test_a_checkpoint_restored_before_the_optimizer_is_built(tmp_path):
+@pytest.mark.parametrize("optimizer", [redrawn, remembering])
+def test_a_checkpoint_restored_before_the_optimizer_is_built(tmp_path, optimizer):
     """TensorFlow restores variables that come later when they are made; Keras 3 needs them at once."""
-    first = trained(redrawn(), epochs=1)
+    first = trained(optimizer(), epochs=1)
     path = tf.train.Checkpoint(model=first, optimizer=first.optimizer).write(str(tmp_path / "checkpoint"))
     model = dense_model(seed=1)
-    compile_(model, redrawn())
+    compile_(model, optimizer())
     if KERAS_VERSION >= (3, 0):
         build_optimizer(model.optimizer, model.trainable_variables)
     tf.train.Checkpoint(model=model, optimizer=model.optimizer).read(path)
     fit(model, epochs=1)
-    assert_equal(model, trained(redrawn(), epochs=2))
+    assert_equal(model, trained(optimizer(), epochs=2))
 
 
 class Interruption(Exception):
@@ -213,14 +214,15 @@ class Interrupt(keras.callbacks.Callback):
             raise Interruption
 
 
-def test_backup_and_restore(tmp_path):
+@pytest.mark.parametrize("optimizer", [redrawn, remembering])
+def test_backup_and_restore(tmp_path, optimizer):
     callbacks = keras.callbacks
     if not hasattr(callbacks, "BackupAndRestore"):
         callbacks = keras.callbacks.experimental  # 2.6
 
     def start(*more):
         model = dense_model()
-        compile_(model, redrawn())
+        compile_(model, optimizer())
         if KERAS_VERSION >= (3, 0):
             build_optimizer(model.optimizer, model.trainable_variables)
         epochs = []
@@ -236,7 +238,7 @@ def test_backup_and_restore(tmp_path):
     assert epochs == [0, 1, 2]
     model, epochs = start()
     assert epochs == [2, 3]
-    assert_equal(model, trained(redrawn(), epochs=4))
+    assert_equal(model, trained(optimizer(), epochs=4))
 
 
 # --- Configurations -----------------------------------------------------------------------------------
