@@ -1,10 +1,11 @@
 """What runs leave behind: JSON files written whole or not at all, metrics as CSV, tables."""
 
+import contextlib
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from random_bases import files
+from random_bases import arguments, files
 
 
 class DamagedError(ValueError):
@@ -48,6 +49,53 @@ def read_object(path: Path) -> Dict[str, Any]:
     return content
 
 
+@contextlib.contextmanager
+def shaped(path: Path) -> Iterator[None]:
+    """Has what a file of another shape brings about name the file: a DamagedError for names and values."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ValueError) and type(error) is not ValueError:
+            raise  # it has a file of its own
+        raise DamagedError(f"{path} does not hold what it must: {type(error).__name__}: {error}") from error
+
+
+def read_result(path: Path) -> Optional[Dict[str, Any]]:
+    """What a run left when it had ended; None if it has not.
+
+    Raises:
+      DamagedError: naming the file, if it is no such result.
+    """
+    if not path.exists():
+        return None
+    content = read_object(path)
+    with shaped(path):
+        arguments.one_of("status", content["status"], ("finished", "diverged"))
+        if content["status"] == "finished":
+            arguments.integer("config.epochs", content["config"]["epochs"], 1)
+        for name in ("seconds", "test_accuracy"):
+            if name in content:
+                arguments.number(name, content[name], 0)
+        for name in ("accuracy", "validation_accuracy"):
+            if name in content:
+                arguments.numbers(name, content[name])
+    return content
+
+
+def read_config(path: Path) -> Optional[Dict[str, Any]]:
+    """The configuration that a run was begun with; None if there is none.
+
+    Raises:
+      DamagedError: naming the file, if it is none.
+    """
+    if not path.exists():
+        return None
+    content = read_object(path)
+    with shaped(path):
+        arguments.integer("epochs", content["epochs"], 1)
+    return content
+
+
 def check_config(
     path: Path, wanted: Dict[str, Any], but: Sequence[str], default: Optional[Dict[str, Any]] = None
 ) -> None:
@@ -87,15 +135,20 @@ def check_same(
         )
 
 
-def read_metrics(path: Path) -> List[Dict[str, float]]:
+def read_metrics(path: Path, needed: Sequence[str] = ()) -> List[Dict[str, float]]:
     """The rows of a `metrics.csv`, one an epoch; a last row cut off by a kill is left out.
 
     Raises:
-      DamagedError: naming the file and the row, if it has not one row of numbers for each epoch, in order.
+      DamagedError: naming the file and the row, if it has not one row of numbers for each epoch, in order; or
+        if it has no column of a name that is `needed`.
     """
     if not path.exists():
         return []
-    return [row for _, row in _rows(path)]
+    rows = [row for _, row in _rows(path)]
+    missing = [name for name in needed if rows and name not in rows[0]]
+    if missing:
+        raise DamagedError(f"{path} has no columns {missing}; it has {sorted(rows[0])}.")
+    return rows
 
 
 def keep_epochs(path: Path, epochs: int) -> None:

@@ -188,7 +188,7 @@ def run(
         with locks.held(workdir) if chief else contextlib.nullcontext():
             content = _run_what_is_left(config, workdir, overwrite, strategy, verbose)
     if content["status"] == "diverged":
-        raise DivergedError(content["message"])
+        raise DivergedError(content.get("message", "The run diverged."))
     return content
 
 
@@ -242,7 +242,7 @@ def _found(config: ml_collections.ConfigDict, workdir: Path) -> Optional[Dict[st
     free = ("data_dir", "epochs") if _goes_on(config, workdir) else ("data_dir",)
     results.check_config(workdir / "config.json", config.to_dict(), free, default_config().to_dict())
     path = workdir / "result.json"
-    content = results.read_json(path) if path.exists() else None
+    content = results.read_result(path)
     if content and content["status"] == "finished" and content["config"]["epochs"] < config.epochs:
         return None
     return content

@@ -34,6 +34,24 @@ def inspect(directory: Union[str, Path], figure: Path) -> Dict[int, float]:
     return {k: float(explained[k - 1]) for k in (1, 2, 3, 5, 10, 20, 40, 80) if k <= len(ratio)}
 
 
+def _compared(result: Dict[str, Any]) -> Dict[str, Any]:
+    """What `compare` says of a finished run."""
+    config = ml_collections.ConfigDict(result["config"])
+    method = methods.get(config.method)
+    before = 0.0
+    if isinstance(method, InTrajectory):
+        before = load_trajectory(config).steps[-1] / result["steps_per_epoch"]
+    own = result["validation_accuracy"]
+    trains = config.method != "swa"
+    return {
+        "method": config.method,
+        "epochs": [before + trains * (1 + epoch) for epoch in range(len(own))],
+        "trained_dimensions": result["trained_dimensions"] if trains else 0,
+        "validation_accuracy": own,
+        "test_accuracy": result["test_accuracy"],
+    }
+
+
 def compare(directory: Union[str, Path]) -> Dict[str, Dict[str, Any]]:
     """Draws the finished runs under `directory` against the epochs behind them: `comparison.json`, `.png`.
 
@@ -49,23 +67,11 @@ def compare(directory: Union[str, Path]) -> Dict[str, Dict[str, Any]]:
     directory = Path(directory)
     content = {}
     for path in sorted(directory.glob("*/result.json")):
-        result = results.read_json(path)
-        config = ml_collections.ConfigDict(result["config"])
-        if result["status"] != "finished":
+        result = results.read_result(path)
+        if result is None or result["status"] != "finished":
             continue
-        method = methods.get(config.method)
-        before = 0.0
-        if isinstance(method, InTrajectory):
-            before = load_trajectory(config).steps[-1] / result["steps_per_epoch"]
-        own = result["validation_accuracy"]
-        trains = config.method != "swa"
-        content[path.parent.name] = {
-            "method": config.method,
-            "epochs": [before + trains * (1 + epoch) for epoch in range(len(own))],
-            "trained_dimensions": result["trained_dimensions"] if trains else 0,
-            "validation_accuracy": own,
-            "test_accuracy": result["test_accuracy"],
-        }
+        with results.shaped(path):
+            content[path.parent.name] = _compared(result)
     if not content:
         raise ValueError(f"{directory} has no finished runs: <name>/result.json.")
     results.write_json(directory / "comparison.json", content)

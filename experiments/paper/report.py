@@ -14,6 +14,7 @@ import markdown
 
 from experiments import results
 from experiments.paper import adam_column, agreement, augmentation, published, table1
+from random_bases import files
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 
@@ -30,22 +31,28 @@ def write(directory: Path) -> None:
     folder = directory / "paper"
     runs = results.read_json(folder / "runs.json")
     found = {
-        path.stem: results.read_json(path) for path in sorted(folder.glob("*.json")) if path.stem != "runs"
+        path.stem: results.read_object(path) for path in sorted(folder.glob("*.json")) if path.stem != "runs"
     }
+    with results.shaped(folder / "runs.json"):
+        machine, entries = _machine(runs), "\n".join(_run(entry) for entry in runs)
+    with results.shaped(folder / "table1.json"):
+        measured = _table1(found.get("table1"))
+    with results.shaped(folder / "table1.json or figure3.json"):
+        summary = _summary(found, folder)
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        summary=_summary(found, folder),
-        table=_table1(found.get("table1")),
+        summary=summary,
+        table=measured,
         ours=html.escape(adam_column.described()),
         figures="\n".join(_figure(name, found.get(name), folder, interactive) for name in published.FIGURES),
-        augmentation=_augmentation(found.get("augmentation")),
-        sweeps=_sweeps(found, interactive),
+        augmentation=_augmentation(found.get("augmentation"), folder / "augmentation.json"),
+        sweeps=_sweeps(found, folder, interactive),
         traffic=_traffic(directory / "error_feedback" / "traffic.json", interactive),
         protocol=table([dict(zip(("", "paper", "here"), each)) for each in published.DIFFERENCES]),
-        machine=_machine(runs),
-        runs="\n".join(_run(entry) for entry in runs),
+        machine=machine,
+        runs=entries,
         plotly=interactive.script(),
     )
-    (directory / "report.html").write_text(page, encoding="utf-8")
+    files.write(directory / "report.html", page)
 
 
 def table(rows: Sequence[Dict[str, str]]) -> str:
@@ -82,10 +89,11 @@ def _table1(content: Optional[Dict[str, Any]]) -> str:
     return f'{table(table1.table(content))}\n<p class="files">{links}</p>'
 
 
-def _augmentation(content: Optional[Dict[str, Any]]) -> str:
+def _augmentation(content: Optional[Dict[str, Any]], path: Path) -> str:
     if content is None:
         return table([])
-    return f"{table(augmentation.table(content))}\n{table(augmentation.parts_table(content))}"
+    with results.shaped(path):
+        return f"{table(augmentation.table(content))}\n{table(augmentation.parts_table(content))}"
 
 
 def _figure(name: str, content: Optional[Dict[str, Any]], folder: Path, interactive) -> str:
@@ -95,12 +103,11 @@ def _figure(name: str, content: Optional[Dict[str, Any]], folder: Path, interact
     if name == "figure1":
         image = base64.b64encode((folder / "figure1.png").read_bytes()).decode()
         alt = "A loss surface with two arrows: the steepest descent, and its part in a random basis"
-        parts = [
-            f'<img src="data:image/png;base64,{image}" alt="{alt}">',
-            interactive.surface(content, "figure1-plot"),
-        ]
+        with results.shaped(folder / "figure1.json"):
+            plot = interactive.surface(content, "figure1-plot")
+        parts = [f'<img src="data:image/png;base64,{image}" alt="{alt}">', plot]
     else:
-        parts = [interactive.panel(each, f"{name}-{i}") for i, each in enumerate(content["panels"])]
+        parts = _plots(content, folder / f"{name}.json", name, interactive)
     links = ", ".join(
         f'<a href="paper/{name}.{ending}">{ending.upper()}</a>' for ending in ("png", "svg", "json")
     )
@@ -111,6 +118,12 @@ def _title(name: str) -> str:
     return f"Figure {name[len('figure') :]}" + (" (ours)" if name == "figure6" else "")
 
 
+def _plots(content: Dict[str, Any], path: Path, identity: str, interactive) -> List[str]:
+    """The panels that a file holds."""
+    with results.shaped(path):
+        return [interactive.panel(each, f"{identity}-{i}") for i, each in enumerate(content["panels"])]
+
+
 def _panels(parts: List[str]) -> str:
     return '<div class="panels">' + "".join(f'<div class="panel">{part}</div>' for part in parts) + "</div>"
 
@@ -118,23 +131,18 @@ def _panels(parts: List[str]) -> str:
 def _traffic(path: Path, interactive) -> str:
     if not path.exists():
         return "<p>Not run yet.</p>"
-    panels = results.read_json(path)["panels"]
+    plots = _plots(results.read_object(path), path, "traffic", interactive)
     links = ", ".join(
         f'<a href="error_feedback/traffic.{ending}">{ending.upper()}</a>' for ending in ("png", "svg", "json")
     )
-    return (
-        f"{_panels([interactive.panel(each, f'traffic-{i}') for i, each in enumerate(panels)])}\n"
-        f'<p class="files">{links}</p>'
-    )
+    return f'{_panels(plots)}\n<p class="files">{links}</p>'
 
 
-def _sweeps(found: Dict[str, Any], interactive) -> str:
-    parts = [
-        interactive.panel(each, f"{name}-{i}")
-        for name, content in found.items()
-        if name.startswith("sweep_")
-        for i, each in enumerate(content["panels"])
-    ]
+def _sweeps(found: Dict[str, Any], folder: Path, interactive) -> str:
+    names = [name for name in found if name.startswith("sweep_")]
+    parts = []
+    for number, name in enumerate(names):  # by its number: a file may have any name
+        parts += _plots(found[name], folder / f"{name}.json", f"sweep-{number}", interactive)
     return _panels(parts) if parts else "<p>None has run.</p>"
 
 

@@ -269,11 +269,11 @@ def _done_seconds(expected: Dict[runs.Run, float], workdir: Path) -> float:
 
 def estimate(run: runs.Run, workdir: Path) -> float:
     """Seconds that a whole run takes: by runs of its series that have finished, else a guess."""
-    measured = [
-        results.read_json(path)
+    ended = [
+        results.read_result(path)
         for path in (workdir / run.series.config / run.series.name).glob("seed*/result.json")
     ]
-    measured = [each["seconds"] / each["config"]["epochs"] for each in measured if "seconds" in each]
+    measured = [each["seconds"] / each["config"]["epochs"] for each in ended if each and "seconds" in each]
     per_epoch = min(measured) if measured else _guess(run.series)
     return _START_SECONDS + 1.2 * per_epoch * run.epochs  # a fifth: validation
 

@@ -15,6 +15,8 @@ from experiments.figures import panels
 
 # Where they stand in a directory's name; others follow as key=value.
 _NAMED = ("method", "basis")
+# Columns of metrics.
+_SHOWN = ("accuracy", "val_accuracy")
 
 
 class Series(NamedTuple):
@@ -77,18 +79,14 @@ def state(run: Run, workdir: Path) -> State:
     """How far a run is, by what it left in its directory."""
     directory = run.directory(workdir)
     epochs = len(results.read_metrics(directory / "metrics.csv"))
-    result = _read(directory / "result.json")
+    result = results.read_result(directory / "result.json")
     if result is not None and result["status"] == "diverged":
         return State("diverged", epochs)
-    config = _read(directory / "config.json")
+    config = results.read_config(directory / "config.json")
     asked = run.epochs if config is None else config["epochs"]
     # One that goes further has this one's epochs before it ends.
     ended = result is not None and result["config"]["epochs"] >= run.epochs or asked > run.epochs
     return State("finished" if ended and epochs >= run.epochs else "left", epochs)
-
-
-def _read(path: Path) -> Optional[Dict[str, Any]]:
-    return results.read_json(path) if path.exists() else None
 
 
 class Measured(NamedTuple):
@@ -126,11 +124,11 @@ def measured(which: Series, workdir: Path, epochs: Optional[int] = None) -> Meas
     histories, diverged = {}, []
     for directory in sorted((workdir / which.config / which.name).glob("seed*")):
         seed = int(directory.name[len("seed") :])
-        result = _read(directory / "result.json")
+        result = results.read_result(directory / "result.json")
         if result is not None and result["status"] == "diverged":
             diverged.append(seed)
             continue
-        histories[seed] = results.read_metrics(directory / "metrics.csv")
+        histories[seed] = results.read_metrics(directory / "metrics.csv", _SHOWN)
     longest = max((len(rows) for rows in histories.values()), default=0)
     epochs = longest if epochs is None else min(epochs, longest)
     kept = [rows[:epochs] for rows in histories.values() if epochs and len(rows) >= epochs]

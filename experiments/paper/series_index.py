@@ -5,6 +5,7 @@ from typing import Any, Dict, List
 
 from experiments import results
 from experiments.training import default_config
+from random_bases import arguments
 
 # What says where, not what.
 _PLACES = ("data_dir",)
@@ -20,17 +21,20 @@ def _entry(directory: Path, workdir: Path) -> Dict[str, Any]:
     """The series in a directory: its name, configuration, and what each seed has reached."""
     seeds, config, result, made_by = {}, {}, {}, []
     for path in sorted(directory.glob("seed*/config.json")):
-        config = results.read_json(path)
-        rows = results.read_metrics(path.parent / "metrics.csv")
-        if (path.parent / "result.json").exists():
-            result = results.read_json(path.parent / "result.json")
+        config = results.read_config(path) or {}
+        rows = results.read_metrics(path.parent / "metrics.csv", ["val_accuracy"])
+        found = results.read_result(path.parent / "result.json")
+        if found is not None:
+            result = found
             made = {"machine": result.get("machine"), "versions": result.get("versions")}
             if made not in made_by:
                 made_by.append(made)
-        seeds[str(config["seed"])] = {
+        with results.shaped(path):
+            seed = str(arguments.integer("seed", config["seed"], 0))
+        seeds[seed] = {
             "epochs": len(rows),
             "validation_accuracy": rows[-1]["val_accuracy"] if rows else None,
-            "status": _status(path.parent),
+            "status": "under way" if found is None else found["status"],
         }
     default = default_config().to_dict()
     return {
@@ -45,12 +49,6 @@ def _entry(directory: Path, workdir: Path) -> Dict[str, Any]:
         "parameters": result.get("parameters"),
         "made_by": made_by,
     }
-
-
-def _status(directory: Path) -> str:
-    if not (directory / "result.json").exists():
-        return "under way"
-    return results.read_json(directory / "result.json")["status"]
 
 
 def write(workdir: Path, directory: Path) -> None:

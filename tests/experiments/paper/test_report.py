@@ -9,7 +9,7 @@ import pytest
 
 from experiments import results
 from experiments.figures import panels
-from experiments.paper import augmentation, figure3, presets, report, runs, table1
+from experiments.paper import augmentation, figure3, presets, report, runs, series_index, table1
 from tests.experiments.paper import fabricated
 
 pytest.importorskip("plotly", reason="the page needs plotly: pip install -e '.[experiments]'")
@@ -44,6 +44,67 @@ def test_the_page_shows_traffic_where_it_was_measured(directory, tmp_path):
     for link in re.findall('href="(error_feedback/[^"]*)"', text):
         assert (tmp_path / link).exists()
     assert len(re.findall('href="error_feedback/', text)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("runs.json", "[{}]"),
+        ("runs.json", '{"a": 1}'),
+        ("table1.json", "[]"),
+        ("table1.json", '{"rows": [{}]}'),
+        ("figure3.json", '{"panels": 3}'),
+        ("figure1.json", "{}"),
+        ("sweep_a.json", '{"panels": [{"lines": [1]}]}'),
+        ("augmentation.json", "{}"),
+        ("figure4.json", b"\xff"),
+        ("figure5.json", "{"),
+    ],
+)
+def test_a_file_of_another_shape_is_named(name, content, directory, tmp_path):
+    shutil.copytree(directory / "paper", tmp_path / "paper")
+    path = tmp_path / "paper" / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(results.DamagedError, match=name):
+        report.write(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.json", b"\xff"),
+        ("result.json", b"[]"),
+        ("result.json", b'{"status": "ended"}'),
+        ("result.json", b'{"status": "finished", "config": {"epochs": "many"}}'),
+        ("result.json", b'{"status": "finished", "config": {"epochs": 10}, "seconds": "2"}'),
+        ("config.json", b"7"),
+        ("config.json", b'{"epochs": null}'),
+        ("metrics.csv", b"epoch,accuracy,val_accuracy\n0,0.5,half\n"),
+        ("metrics.csv", b"epoch,accuracy,val_accuracz\n0,0.5,0.5\n"),
+    ],
+)
+def test_a_file_of_a_run_of_another_shape_is_named(name, content, tmp_path):
+    run = runs.series("fc_digits", "sgd").runs(10, 1)[0]
+    fabricated.leave(run, tmp_path)
+    path = run.directory(tmp_path) / name
+    path.write_bytes(content)
+    with pytest.raises(results.DamagedError, match=str(path)):
+        series_index.collect(tmp_path)
+    with pytest.raises(results.DamagedError, match=str(path)):
+        runs.state(run, tmp_path)
+        runs.measured(run.series, tmp_path)
+
+
+def test_a_sweeps_name_is_not_part_of_the_page(directory, tmp_path):
+    shutil.copytree(directory / "paper", tmp_path / "paper")
+    line = panels.line("validation", [0.5, 1.0], [81.5, 97.25])
+    panel = panels.panel('<img src="x" onerror="alert(1)">', "rate", "accuracy", [line])
+    results.write_json(tmp_path / "paper" / 'sweep_"><script>alert(1)<.json', {"panels": [panel]})
+    report.write(tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "97.25" in text and 'id="sweep-0-0"' in text
+    assert "<script>alert(1)" not in text and 'src="x" onerror' not in text
 
 
 def test_table_1_says_what_was_measured(directory):
