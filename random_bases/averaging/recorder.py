@@ -86,8 +86,23 @@ class TrajectoryRecorder(keras.callbacks.Callback):
                 )
             if initial:
                 self._record(0)
+            elif self.resume and self.model.built:
+                self._make_up_for(epoch)
         self._epoch = epoch
         self._before, self._ran = self._step(), False
+
+    def _make_up_for(self, epoch: int) -> None:
+        """Records what training goes on from, if a kill came between its backup and its recording.
+
+        Callbacks that save the model may stand before this one.
+        """
+        if self.every == "epoch":
+            missing = epoch > 0 and epoch not in self._writer.epochs
+        else:
+            due = self._last > 0 and self._last % self.every == 0
+            missing = due and self._last not in self._writer.steps
+        if missing and self._wanted(epoch if self.every == "epoch" else self._last):
+            self._record(epoch)
 
     def _begin_writing(self) -> None:
         """When the model has weights: drops what is of steps that this `fit` makes anew."""

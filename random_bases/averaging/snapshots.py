@@ -180,6 +180,11 @@ class TrajectoryWriter:
         """The steps of the snapshots there are."""
         return [snapshot["step"] for snapshot in self._index["snapshots"]]
 
+    @property
+    def epochs(self) -> List[int]:
+        """The number of epochs begun at each."""
+        return [snapshot["epoch"] for snapshot in self._index["snapshots"]]
+
     def append(self, step: int, epoch: int, most: int = 0) -> None:
         """Writes a snapshot of the model.
 

@@ -259,6 +259,50 @@ def test_another_trainings_snapshots_are_not_overwritten_by_accident(tmp_path):
     assert rb.Trajectory(tmp_path).steps == [3, 6]
 
 
+class _Killed(Exception):
+    pass
+
+
+class _Kill(keras.callbacks.Callback):
+    """Ends the process, as far as a test can, after so many epochs."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.epochs:
+            raise _Killed
+
+
+@pytest.mark.parametrize("arguments", [{}, {"every": 3}, {"every": 1}, {"most": 2}, {"start": 3}], ids=str)
+def test_no_snapshot_is_lost_between_a_backup_and_its_recording(arguments, tmp_path):
+    """Killed after a callback before this one has saved the epoch: the snapshot is made up for."""
+
+    def train(directory, callbacks, kill=()):
+        model, x = compiled()
+        callbacks_of = keras.callbacks.experimental if GENERATION == "keras2.6" else keras.callbacks
+        backup = callbacks_of.BackupAndRestore(str(directory / "backup"))
+        recorder = Recorder(directory / "trajectory", resume=True, **arguments)
+        fit(model, x, [backup, *kill, recorder, *callbacks])
+
+    train(tmp_path / "whole", [])
+    with pytest.raises(_Killed):
+        train(tmp_path / "killed", [], [_Kill(2)])
+    taken = Snapshots()
+    train(tmp_path / "killed", [taken])
+    assert len(taken.weights) == 1 + 2 * STEPS  # it went on after the second epoch
+    whole, killed = (rb.Trajectory(tmp_path / each / "trajectory") for each in ("whole", "killed"))
+    assert whole.steps == killed.steps
+    for number, (one, other) in enumerate(zip(whole.weights, killed.weights)):
+        np.testing.assert_array_equal(one, other)
+        for a, b in zip(whole.state(number), killed.state(number)):
+            np.testing.assert_array_equal(a, b)
+    assert [each["epoch"] for each in read_index(tmp_path / "whole" / "trajectory")["snapshots"]] == [
+        each["epoch"] for each in read_index(tmp_path / "killed" / "trajectory")["snapshots"]
+    ]
+
+
 def test_what_a_killed_process_left_is_cleared(tmp_path):
     model, x = compiled()
     fit(model, x, [Recorder(tmp_path)], epochs=2)
