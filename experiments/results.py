@@ -1,9 +1,8 @@
 """What runs leave behind: JSON files written whole or not at all, metrics as CSV, tables."""
 
-import contextlib
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, ContextManager, Dict, List, Optional, Sequence, Tuple
 
 from random_bases import arguments, files
 
@@ -49,15 +48,9 @@ def read_object(path: Path) -> Dict[str, Any]:
     return content
 
 
-@contextlib.contextmanager
-def shaped(path: Path) -> Iterator[None]:
-    """Has what a file of another shape brings about name the file: a DamagedError for names and values."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, ValueError) and type(error) is not ValueError:
-            raise  # it has a file of its own
-        raise DamagedError(f"{path} does not hold what it must: {type(error).__name__}: {error}") from error
+def shaped(path: Path) -> ContextManager[None]:
+    """As `files.shaped`, with a DamagedError that names `path`."""
+    return files.shaped(str(path), DamagedError)
 
 
 def read_result(path: Path) -> Optional[Dict[str, Any]]:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, Union
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, Type, Union
 
 import numpy as np
 
@@ -22,6 +22,21 @@ def naming(path: AnyPath) -> Iterator[None]:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextlib.contextmanager
+def shaped(what: str, error: Type[ValueError]) -> Iterator[None]:
+    """Has what a content of another shape brings about be an `error` that names `what`, a file.
+
+    Errors of kinds of their own pass: they have their words.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as found:
+        plain = (ValueError, UnicodeDecodeError, json.JSONDecodeError)
+        if isinstance(found, ValueError) and type(found) not in plain:
+            raise
+        raise error(f"{what} does not hold what it must: {type(found).__name__}: {found}") from found
 
 
 @contextlib.contextmanager
@@ -69,8 +84,15 @@ def end_of_header(content: bytes, magic: bytes) -> int:
 
 
 def header(content: bytes, magic: bytes) -> Dict[str, Any]:
-    """The header that `packed` made; of a file whose checksum has been found right."""
-    return json.loads(content[len(magic) + 4 : end_of_header(content, magic)].decode("utf-8"))
+    """The header that `packed` made; of a file whose checksum has been found right.
+
+    Raises:
+      ValueError: if it is no JSON object; whoever made the file can have made its checksum.
+    """
+    found = json.loads(content[len(magic) + 4 : end_of_header(content, magic)].decode("utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("its header is no object of names and values.")
+    return found
 
 
 def sha256_of_file(path: AnyPath) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from random_bases import bases, files, keras_api
+from random_bases import arguments, bases, files, keras_api
 from random_bases.keras_api import keras
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.sampling import STREAM_VERSION
@@ -114,10 +114,17 @@ def load_compressed(path: str, model: keras.Model) -> keras.Model:
     keras_api.check_built(model)
     header, data = _read(os.fspath(path))
     for name, expected in (("format_version", FORMAT_VERSION), ("stream_version", STREAM_VERSION)):
-        if header[name] != expected:
+        if header.get(name) != expected:
             raise StreamVersionError(
-                f"path={path!r} has {name}={header[name]!r}; this random_bases reads {expected} only."
+                f"path={path!r} has {name}={header.get(name)!r}; this random_bases reads {expected} only."
             )
+    with files.shaped(f"path={path!r}", DamagedFileError):
+        _load(path, header, data, model)
+    return model
+
+
+def _load(path: str, header: Dict[str, Any], data: bytes, model: keras.Model) -> None:
+    """`load_compressed`, of a file whose checksum is right; its header may be forged."""
     weights = keras_api.weights_of(model)
     described = keras_api.describe(weights)
     if described != header["variables"]:
@@ -131,6 +138,10 @@ def load_compressed(path: str, model: keras.Model) -> keras.Model:
             "trained: initialise it with the same seed, or load them, and do not train it before."
         )
     basis = header["basis"]
+    for name in ("dimensions", "seed"):  # None would have another one drawn
+        arguments.integer(name, header[name], 0)
+    for position in header["trained"]:
+        arguments.integer("trained", position, 0, len(weights) - 1)
     parametrisation = Parametrisation(
         [weights[position] for position in header["trained"]],
         header["dimensions"],
@@ -151,7 +162,6 @@ def load_compressed(path: str, model: keras.Model) -> keras.Model:
     for variable, value in zip([*parametrisation.variables, *state], [*theta, *values]):
         variable.assign(value)
     keras_api.restore_adapted(model, header.get("adapted", []))  # 0.1.0 wrote none
-    return model
 
 
 def _initial_and_state(model: keras.Model) -> Tuple[list, list]:
@@ -172,6 +182,8 @@ def _position(variable, variables: Sequence) -> int:
 def _split(data: bytes, like: Sequence[np.ndarray]) -> List[np.ndarray]:
     """Arrays of the shapes and dtypes of others, one after the other."""
     arrays, begin = [], 0
+    if len(data) != sum(each.nbytes for each in like):
+        raise ValueError(f"{len(data)} bytes of values; needed: {sum(each.nbytes for each in like)}.")
     for each in like:
         array = np.frombuffer(data, each.dtype, each.size, begin)
         arrays.append(array.reshape(each.shape))
@@ -188,4 +200,5 @@ def _read(path: str) -> Tuple[Dict[str, Any], bytes]:
     body, checksum = content[: -files.HASH_SIZE], content[-files.HASH_SIZE :]
     if hashlib.sha256(body).digest() != checksum:
         raise DamagedFileError(f"path={path!r} is truncated or was altered: its checksum does not match.")
-    return files.header(body, MAGIC), body[files.end_of_header(body, MAGIC) :]
+    with files.shaped(f"path={path!r}", DamagedFileError):
+        return files.header(body, MAGIC), body[files.end_of_header(body, MAGIC) :]

@@ -17,7 +17,7 @@ of the one before it, so that none can be altered, removed or exchanged unnotice
 
 import hashlib
 import struct
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -27,6 +27,18 @@ from random_bases.tensors import size_of
 MAGIC = b"RNDSTEPS"
 FORMAT_VERSION = 1
 DIGEST_SIZE = 16
+# What a header must have, beside the version of the format.
+_HEADER = {
+    "stream_version": int,
+    "keras": str,
+    "optimizer": dict,
+    "rule": dict,
+    "workers": int,
+    "shape": list,
+    "variables": list,
+    "untouched": list,
+    "theta0_sha256": str,
+}
 
 
 class ReplayError(ValueError):
@@ -61,8 +73,15 @@ class Log:
         digest = hashlib.sha256(self._content[:end]).digest()
         if self._content[end : self._begin] != digest:
             raise DamagedLogError(f"log={path!r} has a header that is truncated or was altered.")
-        self.header = files.header(self._content, MAGIC)
         self._digest = digest[:DIGEST_SIZE]
+        with files.shaped(f"log={path!r}", DamagedLogError):
+            self.header = files.header(self._content, MAGIC)
+            if self.header.get("format_version") != FORMAT_VERSION:
+                raise ReplayError(
+                    f"log={path!r} has format_version={self.header.get('format_version')!r}; this version: "
+                    f"{FORMAT_VERSION}."
+                )
+            _check_header(self.header)
         floats = 1 + size_of(self.header["shape"])
         self._sizes = {b"S": 9 + 4 * floats, b"H": 9 + files.HASH_SIZE, b"E": 9}
 
@@ -84,6 +103,9 @@ class Log:
                 )
             (step,) = struct.unpack("<q", content[1:9])
             position, index = end + DIGEST_SIZE, index + 1
+            if kind == b"E" and position < len(self._content):
+                left = len(self._content) - position
+                raise DamagedLogError(f"log={self._path!r} has {left} bytes after its end, byte {position}.")
             if kind == b"S":
                 numbers = np.frombuffer(content, "<f4", offset=9)
                 yield position, digest, Record(kind, step, float(numbers[0]), numbers[1:])
@@ -133,6 +155,18 @@ class Log:
         if made < step:
             raise ReplayError(f"path={self._path!r} has {made} steps, but the optimizer has made {step}.")
         return end, digest, weights
+
+
+def _check_header(header: Dict[str, Any]) -> None:
+    """Raises for what no `ReplayLog` wrote: whoever made a log can have made its hashes."""
+    for name, kind in _HEADER.items():
+        arguments.check(isinstance(header[name], kind), name, header[name], f"of {kind}", TypeError)
+    arguments.integers("shape", header["shape"], 1)
+    arguments.check(len(header["shape"]) == 2, "shape", header["shape"], "two ints")
+    arguments.integer("workers", header["workers"], 1)
+    for position in header["untouched"]:
+        arguments.integer("untouched", position, 0, len(header["variables"]) - 1)
+    dict(header["optimizer"]["inner_optimizer"]["config"])["learning_rate"]
 
 
 def chained(digest: bytes, content: bytes) -> bytes:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from random_bases import files, keras_api
 from random_bases.keras_api import keras
 from random_bases.optimizers import RandomBasesDescent
-from random_bases.replay.format import FORMAT_VERSION, Log, Record, ReplayError, hash_of
+from random_bases.replay.format import FORMAT_VERSION, DamagedLogError, Log, Record, ReplayError, hash_of
 from random_bases.sampling import STREAM_VERSION
 
 
@@ -52,7 +52,8 @@ def replay(log: files.AnyPath, model: keras.Model, step: Optional[int] = None) -
     records = opened.upto(step)
     theta0 = [variable.numpy() for variable in model.trainable_variables]
     try:
-        _rebuild(header, model.trainable_variables, records, path)
+        with files.shaped(f"log={path!r}", DamagedLogError):
+            _rebuild(header, model.trainable_variables, records, path)
     except BaseException:
         for variable, value in zip(model.trainable_variables, theta0):
             variable.assign(value)

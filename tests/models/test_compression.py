@@ -199,6 +199,26 @@ def test_other_versions(exported, tmp_path, name):
     refused(path, compression.StreamVersionError, f"{name}=2; this random_bases reads 1")
 
 
+VALUES = (None, -1, "x", [], {}, [-1], 2**70)
+
+
+def test_forged_headers_are_refused_by_name(exported, tmp_path):
+    """Without a name, with values of any shape: an error of ours that names the file."""
+    content = exported.read_bytes()
+    end = 12 + int.from_bytes(content[8:12], "little")
+    header = json.loads(content[12:end].decode())
+    names = [name for name in header if name != "adapted"]  # which this model has nothing of
+    forgeries = [{k: v for k, v in header.items() if k != name} for name in names]
+    forgeries += [{**header, name: value} for name in names for value in VALUES if header[name] != value]
+    forgeries += [value for value in VALUES if not isinstance(value, dict)]
+    path = tmp_path / "forged.rb"
+    for forged in forgeries:
+        encoded = json.dumps(forged).encode()
+        body = content[:8] + len(encoded).to_bytes(4, "little") + encoded + content[end:-32]
+        path.write_bytes(body + hashlib.sha256(body).digest())
+        refused(path, compression.CompressedFileError, "path='.*forged.rb'")
+
+
 def test_other_architectures(exported):
     for layers in ([6, 4], [6], [6, 3, 3]):
         model = keras.Sequential([keras.Input((5,)), *(keras.layers.Dense(units) for units in layers)])

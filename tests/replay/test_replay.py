@@ -1,6 +1,8 @@
 """Logs of runs: replayed bit for bit; what is broken, foreign or incomplete is refused."""
 
 import contextlib
+import hashlib
+import json
 import struct
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import random_bases as rb
 from random_bases import locks, sampling
 from random_bases.keras_api import GENERATION, keras, set_random_seed
+from random_bases.replay.format import Log
 from tests.lock_holder import holding
 from tests.optimizers.helpers import (
     assert_close,
@@ -253,6 +256,50 @@ def test_altered_headers_are_refused(run, tmp_path, position):
 
     with pytest.raises(rb.DamagedLogError, match="header|not a file"):
         rb.replay(altered(run[0], tmp_path, change), dense_model())
+
+
+def test_bytes_after_the_end_are_refused_and_what_is_before_kept(run, tmp_path):
+    path, model = run
+    for more in (b"\0", b"E", path.read_bytes()[-(1 + 8 + 16) :]):
+        longer = altered(path, tmp_path, lambda content, more=more: content + more)
+        with pytest.raises(
+            rb.DamagedLogError, match=f"has {len(more)} bytes after its end.* give step={STEPS}"
+        ):
+            rb.replay(longer, dense_model())
+        assert_weights(rb.replay(longer, dense_model(), step=STEPS), model.after[-1])
+
+
+def forged(path, tmp_path, change):
+    """A log with another header and the right hashes."""
+    content = path.read_bytes()
+    header = json.loads(content[12 : 12 + int.from_bytes(content[8:12], "little")].decode())
+    encoded = json.dumps(change(header)).encode()
+    begin = content[:8] + len(encoded).to_bytes(4, "little") + encoded
+    other = tmp_path / "forged.log"
+    other.write_bytes(begin + hashlib.sha256(begin).digest())
+    return other
+
+
+VALUES = (None, -1, "x", [], {}, [-1])
+
+
+def test_forged_headers_are_refused_by_name(run, tmp_path):
+    """Without a name, with values of any shape: an error of ours that names the file."""
+    header = json.loads(json.dumps(Log(str(run[0])).header))
+    changes = [lambda h, name=name: {k: v for k, v in h.items() if k != name} for name in header]
+    changes += [lambda h, n=name, v=value: {**h, n: v} for name in header for value in VALUES]
+    changes += [lambda h, v=value: v for value in VALUES]
+    wrong = {"inner_optimizer": {"class_name": "SGD", "config": {"learning_rate": "fast"}}}
+    changes += [lambda h: {**h, "optimizer": {**h["optimizer"], **wrong}}]
+    for change in changes:
+        if change(header) in (header, {**header, "rule": {}}):  # which a replay does not ask
+            continue
+        path = forged(run[0], tmp_path, change)
+        model = dense_model()
+        with pytest.raises(rb.ReplayError, match="log='.*forged.log"):
+            rb.replay(path, model, step=0)
+            pytest.fail(f"accepted: {change(header)}")
+        assert_equal(model, dense_model())
 
 
 def test_what_is_no_model_is_named(run):
