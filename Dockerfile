@@ -21,8 +21,10 @@ COPY .ci/poplar_sdk_constraints.txt /wheels/
 # What the SDK brings stays as it is, or the build fails.
 RUN python3 -m pip freeze | grep -iE '^(tensorflow|keras|numpy|protobuf)' > /wheels/before.txt \
     && python3 -m pip install --no-cache-dir -c /wheels/poplar_sdk_constraints.txt "$(echo /wheels/*.whl)[experiments]" \
-    && python3 -m pip freeze | grep -iE '^(tensorflow|keras|numpy|protobuf)' | diff /wheels/before.txt -
-WORKDIR /opt/random_bases
+    && python3 -m pip freeze | grep -iE '^(tensorflow|keras|numpy|protobuf)' | diff /wheels/before.txt - \
+    && useradd --create-home --uid=1000 researcher
+USER 1000
+WORKDIR /home/researcher
 COPY experiments experiments
 COPY scripts scripts
 COPY configs configs

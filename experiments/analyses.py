@@ -81,6 +81,7 @@ def run(
       InUseError: if another process writes to `workdir`.
     """
     training.check_keys(config, default_config())
+    training.check_task(config)
     unknown = sorted(set(only) - set(NAMES))
     if unknown:
         raise ValueError(f"only={unknown} is unknown; allowed: {NAMES}.")

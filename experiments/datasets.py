@@ -402,14 +402,32 @@ def _read_archive(path: str, name: str) -> Dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path} does not exist. {_remedy(name)}")
     try:
         with zipfile.ZipFile(path) as archive:
+            members = {key: archive.getinfo(f"{key}.npy") for key in _KEYS}
+            for key, member in members.items():
+                most = _most_bytes(_ARCHIVES[name], key)
+                if (
+                    member.file_size > most
+                ):  # before it is unpacked: a small file can hold any number of zeros
+                    raise ValueError(f"{key}.npy has {member.file_size} bytes, unpacked; at most {most}")
             # Not numpy.load: it may stop short of where zipfile compares the checksum.
-            contents = ((key, io.BytesIO(archive.read(f"{key}.npy"))) for key in _KEYS)
-            return {key: np.lib.format.read_array(npy, allow_pickle=False) for key, npy in contents}
+            return {key: _read_member(archive, member) for key, member in members.items()}
     except Exception as error:  # zipfile, zlib, lzma and NumPy each have errors of their own
         raise ValueError(
             f"{path} cannot be read: {error!r}. It must be an .npz archive of {', '.join(_KEYS)}. "
             f"{_remedy(name)}"
         ) from error
+
+
+def _most_bytes(expected: _Archive, key: str) -> int:
+    """What a member of an archive can have: bytes of images or labels of int64, and NumPy's header."""
+    number = expected.num_train if key.endswith("train") else expected.num_test
+    return number * (int(np.prod(expected.image_shape)) if key.startswith("x") else 8) + 2**16
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(member) as file:
+        content = file.read(member.file_size)  # no more is unpacked, whatever there is
+    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 def _checked(name: str, source: str, arrays: Dict[str, np.ndarray]) -> ImageDataset:

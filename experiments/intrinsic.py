@@ -81,6 +81,7 @@ def default_config() -> ml_collections.ConfigDict:
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises ValueError or TypeError for unknown or missing keys, wrong types and bad values."""
     training.check_keys(config, default_config())
+    training.check_task(config)
     for key, allowed in (("shuffle", SHUFFLES), ("accuracy", ACCURACIES)):
         if config[key] not in allowed:
             raise ValueError(f"config.{key}={config[key]!r} is unknown; allowed: {allowed}.")

@@ -149,3 +149,4 @@ _NETWORKS = {
     "fc400x5": functools.partial(hidden_layers, widths=(400,) * 5, name="fc400x5"),
     "lenet": lenet,
 }
+NAMES = tuple(_NETWORKS)

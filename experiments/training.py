@@ -36,7 +36,7 @@ from ml_collections import config_dict
 
 import random_bases
 from experiments import checkpoints, datasets, ipu_runs, methods, networks, results, workers
-from random_bases import files, keras_api, locks, strategies
+from random_bases import arguments, files, keras_api, locks, strategies
 from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
 
@@ -111,6 +111,7 @@ def default_config() -> ml_collections.ConfigDict:
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises ValueError or TypeError for unknown or missing keys, wrong types and bad values."""
     check_keys(config, default_config())
+    check_task(config)
     methods.check_names(config.learning_rates)
     methods.get(config.method).check(config)
     ipu_runs.check(config)
@@ -129,6 +130,12 @@ def _check_augmentation(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"config.{key}={value} must be at least 0.")
         if value is not None and not config.augment:
             raise ValueError(f"config.{key}={value} has no effect with config.augment=False; leave one out.")
+
+
+def check_task(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError unless `config` names a data set and a network that there are."""
+    arguments.one_of("config.dataset", config.dataset, datasets.NAMES)
+    arguments.one_of("config.network", config.network, networks.NAMES)
 
 
 def check_keys(config: ml_collections.ConfigDict, default: ml_collections.ConfigDict) -> None:
@@ -376,6 +383,11 @@ class _Prepared:
 
 def _load(config: ml_collections.ConfigDict) -> datasets.ImageDataset:
     data = datasets.load(config.dataset, config.data_dir or None)
+    side = min(data.input_shape[:2])
+    if config.crop_padding is not None and config.crop_padding > side:
+        raise ValueError(
+            f"config.crop_padding={config.crop_padding} must be at most {side}, an image's side."
+        )
     asked = {"pad": config.crop_padding, "brightness": config.brightness}
     asked = {name: value for name, value in asked.items() if value is not None}
     preprocessing = data.train.preprocessing._replace(**asked)

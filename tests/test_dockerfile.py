@@ -57,7 +57,16 @@ def test_the_targets():
     assert STAGES["ipu"][0] == "${IPU_BASE}"
     assert re.search(r"(?m)^ARG IPU_BASE=graphcore/tensorflow:2-", (ROOT / "Dockerfile").read_text())
     assert re.fullmatch(r"python:3\.\d+-slim", STAGES["cpu"][0])
-    assert dict(STAGES["cpu"][1])["USER"] not in ("0", "root")
+
+
+@pytest.mark.parametrize("stage", ["ipu", "cpu"])
+def test_images_have_a_user_who_can_write_where_it_works(stage):
+    steps = [step for step, _ in STAGES[stage][1]]
+    options = dict(STAGES[stage][1])
+    assert options["USER"] == "1000" and steps.index("USER") < steps.index("WORKDIR")
+    assert (
+        re.search(r"useradd --create-home --uid=1000 (\w+)$", options["RUN"].strip())[1] in options["WORKDIR"]
+    )
 
 
 @pytest.mark.parametrize("stage", list(STAGES))

@@ -132,7 +132,10 @@ class Method:
 
     def _inner_optimizer(self, config):
         # By name: tf-keras makes a legacy optimizer of a configuration.
-        optimizer = keras.optimizers.get(config.optimizer)
+        try:
+            optimizer = keras.optimizers.get(config.optimizer)
+        except ValueError as error:
+            raise ValueError(f"config.optimizer={config.optimizer!r} is unknown to Keras: {error}") from error
         optimizer.learning_rate = self.learning_rate(config)
         return optimizer
 

@@ -16,6 +16,7 @@ from typing import Any, Dict
 from ml_collections import config_dict
 
 from experiments.methods import descent
+from random_bases import arguments
 from random_bases.evolution import NaturalEvolutionStrategies
 from random_bases.evolution.shaping import SHAPINGS
 
@@ -44,6 +45,11 @@ class Evolution(descent.Method):
 
     def check(self, config):
         super().check(config)
+        arguments.integer("config.dimensions", config.dimensions, 2)
+        if config.antithetic and config.dimensions % 2:
+            raise ValueError(
+                f"config.dimensions={config.dimensions} must be even with config.antithetic=True: it has pairs."
+            )
         if config.fitness not in SHAPINGS:
             raise ValueError(f"config.fitness={config.fitness!r} is unknown; allowed: {sorted(SHAPINGS)}.")
         if config.sigma is not None and not (config.sigma > 0 and math.isfinite(config.sigma)):

@@ -4,6 +4,7 @@ import itertools
 import os
 import pathlib
 import re
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -427,6 +428,29 @@ def test_altered_archive(mnist_archive, tmp_path, part):
     (tmp_path / "mnist.npz").write_bytes(content)
 
     assert_refused(tmp_path, "cannot be read")
+
+
+def test_a_small_archive_of_a_large_array_is_refused_before_it_is_unpacked(mnist_archive, tmp_path):
+    with zipfile.ZipFile(str(mnist_archive)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["y_test.npy"] += bytes(60_000_000)
+    path = tmp_path / "mnist.npz"
+    with zipfile.ZipFile(str(path), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    size = len(members.pop("y_test.npy"))
+    tracemalloc.start()
+    try:
+        assert_refused(tmp_path, f"y_test.npy has {size} bytes, unpacked; at most ")
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        # A smaller number in its place is no help to whoever wants to fill the memory.
+        content = path.read_bytes()
+        assert content.count(size.to_bytes(4, "little")) == 2
+        path.write_bytes(content.replace(size.to_bytes(4, "little"), (10_128).to_bytes(4, "little")))
+        assert_refused(tmp_path, "y_test.npy")
+        assert tracemalloc.get_traced_memory()[1] < 150_000_000  # the other arrays
+    finally:
+        tracemalloc.stop()
 
 
 def test_one_altered_pixel(tmp_path):

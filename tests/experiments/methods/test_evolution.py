@@ -82,7 +82,8 @@ def test_the_hybrid_updates_once_a_batch(tmp_path):
     [
         ({"fitness": "best"}, "config.fitness='best' is unknown; allowed"),
         ({"sigma": -1.0}, "config.sigma=-1.0 must be positive"),
-        ({"dimensions": 7, "antithetic": True}, "population=7 must be even"),
+        ({"dimensions": 7, "antithetic": True}, "config.dimensions=7 must be even"),
+        ({"dimensions": 1}, "config.dimensions=1 must be an int of at least 2"),
         ({"dimensions": 250}, "an update takes 250 batches, an epoch has only 34"),
     ],
 )
