@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments import brief, datasets, methods, networks, results, training
 from experiments.figures import analyses as figures
-from random_bases import locks
+from random_bases import files, locks
 from random_bases.analysis import (
     approximation,
     curvature,
@@ -93,6 +93,7 @@ def run(
     _check_training(config)
     workdir.mkdir(parents=True, exist_ok=True)
     with locks.held(workdir):
+        files.remove_temporaries(workdir)
         results.check_config(workdir / "config.json", config.to_dict(), but=_FREE)  # again, now it is locked
         results.write_json(workdir / "config.json", config.to_dict())
         found = {}

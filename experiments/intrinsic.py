@@ -27,7 +27,7 @@ import ml_collections
 import random_bases
 from experiments import brief, datasets, networks, results, training
 from experiments.figures import curves
-from random_bases import locks
+from random_bases import files, locks
 from random_bases.analysis import intrinsic_dimension
 from random_bases.batches import without_autotuning
 from random_bases.keras_api import keras
@@ -204,6 +204,8 @@ def _search(
     """`run` in a directory that is locked; `how`: what `intrinsic_dimension.search` takes last."""
     directory = workdir / "evaluations"
     directory.mkdir(exist_ok=True)
+    for each in (workdir, directory):
+        files.remove_temporaries(each)
     rows: List[Dict[str, Any]] = []
 
     def evaluate(dimensions: Optional[int], seed: int) -> float:

@@ -208,6 +208,9 @@ def _run_what_is_left(
 ) -> Dict[str, Any]:
     """Trains to the end, and writes the result, in a directory that is locked."""
     # Again: it may have ended while this process was about to lock.
+    chief = strategies.is_chief(strategy)
+    if chief:
+        files.remove_temporaries(workdir)
     content = None if overwrite else _found(config, workdir)
     if content is not None:
         return content
@@ -216,7 +219,6 @@ def _run_what_is_left(
     prepared = _Prepared(config, strategy)
     if overwrite:
         _discard(workdir)
-    chief = strategies.is_chief(strategy)
     if chief:
         results.write_json(workdir / "config.json", config.to_dict())
     with _naming_files(workdir):

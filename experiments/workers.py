@@ -5,6 +5,7 @@ what Keras makes them write to temporary directories of their own, and read the 
 """
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
@@ -14,22 +15,39 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from random_bases import files, ipu, strategies
+from random_bases import files, ipu, locks, strategies
 from random_bases.keras_api import keras
 from random_bases.optimizers import RandomBasesDescent
 
 # The directory where scripts/launch_workers.py looks for signs of life.
 HEARTBEATS = "RANDOM_BASES_HEARTBEATS"
 _SECONDS_BETWEEN_HEARTBEATS = 0.5
+_PREFIX = "random_bases_worker_"
 
 
 def own_directory(strategy: tf.distribute.Strategy, workdir: Path) -> Path:
     """Where this process writes: `workdir` for the chief, a new temporary directory for others."""
     if strategies.is_chief(strategy):
         return workdir
-    own = tempfile.mkdtemp(prefix="random_bases_worker_")
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return Path(own)
+    _remove_abandoned()
+    own = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    lock = locks.take(own)
+
+    def remove():
+        lock.release()
+        shutil.rmtree(own, ignore_errors=True)
+
+    atexit.register(remove)
+    return own
+
+
+def _remove_abandoned() -> None:
+    """Removes temporary directories of workers that were killed: what they had locked is free."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if path.stat().st_uid != os.getuid() or not (path / locks.IN_DIRECTORY).exists():
+            continue  # another's, or just made
+        with contextlib.suppress(locks.InUseError), locks.held(path):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def share_batches(batches: tf.data.Dataset, batch_size: int, strategy: tf.distribute.Strategy):

@@ -60,9 +60,17 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
             os.remove(temporary)
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file of this name is what `replacing` writes, or left when its process was killed."""
-    return re.fullmatch(r".+\.\d+\.tmp", name) is not None
+def remove_temporaries(what: AnyPath) -> None:
+    """Removes what kills left of `replacing`, of the files in a directory or of one file.
+
+    For a process that alone writes there: another's would be removed, too.
+    """
+    path = os.fspath(what)
+    directory, name = (path, ".+") if os.path.isdir(path) else (os.path.dirname(path) or ".", None)
+    pattern = re.compile(rf"{name or re.escape(os.path.basename(path))}\.\d+\.tmp")
+    for found in os.listdir(directory):
+        if pattern.fullmatch(found):
+            os.remove(os.path.join(directory, found))
 
 
 def write(path: AnyPath, content: Union[bytes, str]) -> None:

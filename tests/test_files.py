@@ -26,6 +26,17 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_what_kills_left_is_removed(tmp_path):
+    left = ["a.json.7.tmp", "a.json.12345.tmp", "b.json.7.tmp"]
+    kept = ["a.json", "7.tmp", "a.json.x.tmp", "a.json.7.tmp.old", "xa.json7.tmp"]
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    files.remove_temporaries(tmp_path / "a.json")
+    assert {path.name for path in tmp_path.iterdir()} == {"b.json.7.tmp", *kept}
+    files.remove_temporaries(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
 def test_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/file'"):
         with files.replacing(tmp_path / "file"), open("/dev/full", "wb", buffering=0) as full:

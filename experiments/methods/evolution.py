@@ -48,7 +48,7 @@ class Evolution(descent.Method):
         arguments.integer("config.dimensions", config.dimensions, 2)
         if config.antithetic and config.dimensions % 2:
             raise ValueError(
-                f"config.dimensions={config.dimensions} must be even with config.antithetic=True: it has pairs."
+                f"config.dimensions={config.dimensions} must be even with config.antithetic=True: pairs."
             )
         if config.fitness not in SHAPINGS:
             raise ValueError(f"config.fitness={config.fitness!r} is unknown; allowed: {sorted(SHAPINGS)}.")

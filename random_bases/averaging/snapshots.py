@@ -228,9 +228,9 @@ class TrajectoryWriter:
         files.write(self.directory / INDEX, content)
         named = {file["name"] for snapshot in snapshots for file in snapshot["files"]}
         for path in self.directory.iterdir():
-            unnamed = _SNAPSHOT_FILE.fullmatch(path.name) and path.name not in named
-            if unnamed or files.is_temporary(path.name):  # of a killed process
+            if _SNAPSHOT_FILE.fullmatch(path.name) and path.name not in named:
                 path.unlink()
+        files.remove_temporaries(self.directory)
 
     def _write(self, name: str, write) -> Dict[str, Any]:
         """Writes a file that is never seen half-written; returns how the index describes it."""

@@ -86,6 +86,7 @@ class ReplayLog(keras.callbacks.Callback):
             self._file = None
         if self._writes and self._lock is None:  # or a `fit` was ended by an error
             self._lock = locks.take(self._path)
+            files.remove_temporaries(self._path)
         if model.built:
             with strategy.scope():
                 if optimizer.rule.subspace is None:

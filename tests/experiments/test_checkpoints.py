@@ -173,11 +173,13 @@ def third(tmp_path_factory):
 def test_a_run_goes_on_from_the_newest_whole_checkpoint(third, tmp_path):
     """Not from the first epoch: the rows before are those of the first process, to the letter."""
     shutil.copytree(third, tmp_path / "damaged")
+    (tmp_path / "damaged" / "result.json.77.tmp").touch()  # of a kill
     cut(tmp_path / "damaged" / "checkpoints" / "ckpt-3.index")
     result = training.run(small_config(epochs=3), tmp_path / "damaged", verbose=0)
     assert_same_state(final_state(third), final_state(tmp_path / "damaged"))
     one, other = ((each / "metrics.csv").read_bytes().splitlines() for each in (third, tmp_path / "damaged"))
     assert one[:3] == other[:3] and len(result["accuracy"]) == 3
+    assert not list((tmp_path / "damaged").rglob("*tmp"))
 
 
 def test_a_run_without_its_metrics_is_refused_and_kept_until_it_is_overwritten(third, tmp_path):

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import tensorflow as tf
 from experiments import results, workers
 from random_bases.keras_api import GENERATION
 from tests.experiments.test_training import assert_same_state, final_state, write_config
+from tests.lock_holder import holding
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 600
@@ -81,6 +83,23 @@ def test_replicas_see_each_example_once(replicas, pipelines):
 def test_batches_that_cannot_be_shared_out_are_refused():
     with pytest.raises(ValueError, match="batch_size=30 must be divisible by the 4 replicas"):
         workers.share_batches(None, 30, _Strategy(4, 2, 0))
+
+
+def test_directories_of_killed_workers_are_removed_and_those_of_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(workers.strategies, "is_chief", lambda strategy: False)
+    names = ("random_bases_worker_dead", "random_bases_worker_alive", "random_bases_worker_new", "another")
+    dead, alive, new, another = (tmp_path / name for name in names)
+    for directory in (dead, alive, new, another):
+        (directory / "checkpoints").mkdir(parents=True)
+    for directory in (dead, another):
+        (directory / "lock").touch()
+    with holding(alive):
+        own = workers.own_directory(None, tmp_path / "run")
+        assert set(tmp_path.iterdir()) == {own, alive, new, another}
+        assert own.name.startswith("random_bases_worker_")
+        with pytest.raises(AssertionError), holding(own):
+            pass  # not reached: it is locked
 
 
 @needs_tf_keras

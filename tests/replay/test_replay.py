@@ -420,10 +420,13 @@ def test_a_run_that_begins_again_writes_its_log_anew(run, tmp_path):
 
 def test_a_log_that_another_process_writes_is_refused(run, tmp_path):
     path = tmp_path / "run.log"
+    left = tmp_path / "run.log.77.tmp"  # of a kill
+    left.touch()
     with holding(path), pytest.raises(locks.InUseError, match=str(path)):
         logged(path)
-    assert not path.exists()
+    assert not path.exists() and left.exists()
     logged(path)
+    assert not left.exists()
     with holding(path):  # it was released
         assert_weights(rb.replay(path, dense_model()), run[1].after[-1])
 
