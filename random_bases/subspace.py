@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from random_bases import bases
-from random_bases.bases.basis import Basis, compiled, linear_map
+from random_bases.bases.basis import Basis, differentiable, linear_map
 from random_bases.compartments import Allocation, Compartments, allocate, split
 from random_bases.sampling.seeds import Seed, as_seed
 from random_bases.tensors import as_shapes, float_tensor, int32_scalar, size_of
@@ -202,7 +202,7 @@ class Subspace:
 
     def _run(self, method: Callable, values: List[Tensor], seed: Seed, draw, first):
         # One program for all compartments, and for all equal subspaces.
-        program = self._programs.setdefault(method.__name__, compiled(method))
+        program = self._programs.setdefault(method.__name__, differentiable(method))
         return program(values, as_seed(seed), self._checked_draw(draw), int32_scalar("first", first))
 
     def _checked_draw(self, draw) -> Tensor:

@@ -4,14 +4,16 @@ Direction i is P's column i. Columns have unit length in expectation: E[P P^T] =
 """
 
 import functools
-from typing import Any, Callable, Dict, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import tensorflow as tf
 from tensorflow import Tensor
 
 from random_bases import arguments
+from random_bases.bases.tiles import unknown_one, with_unknown_one
 from random_bases.device import in_whole_program
 from random_bases.sampling.seeds import Seed, as_seed
+from random_bases.sampling.tracing import unwatched, without_checks
 from random_bases.tensors import float_tensor, int32_scalar
 
 
@@ -150,7 +152,7 @@ class Basis:
         return {**self.__dict__, "_programs": {}}
 
     def _run(self, method: Callable, value: Tensor, seed: Seed, draw, first):
-        program = self._programs.setdefault(method.__name__, compiled(method))
+        program = self._programs.setdefault(method.__name__, differentiable(method))
         address = as_seed(seed), int32_scalar("draw", draw), int32_scalar("first", first)
         return program(tf.cast(value, tf.float32), *address)
 
@@ -170,10 +172,57 @@ def compiled(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*arguments):
-        return function(*arguments) if in_whole_program() else program(*arguments)
+        if in_whole_program():
+            return function(*arguments)
+        with without_checks():
+            return program(*arguments)
 
     call.program = program  # type: ignore[attr-defined]
     return call
+
+
+def differentiable(function: Callable) -> Callable:
+    """`compiled(function)`, whose gradient is a program of its own, and so is that one's.
+
+    TensorFlow would trace the gradient of a program where a tape asks for it: with `tf.debugging`'s checks in
+    it. Arguments and results are tensors, or lists of them; those that are no floats have no gradient.
+    """
+    program = compiled(function)
+
+    def pull_back(arguments, upstream):
+        floats = _floats(arguments)
+        with tf.GradientTape() as tape:
+            tape.watch(floats)
+            results = tf.nest.flatten(function(*arguments))
+        return tape.gradient(results, floats, upstream, unconnected_gradients="zero")
+
+    @functools.lru_cache(maxsize=None)
+    def derivative():
+        return differentiable(pull_back)
+
+    @functools.wraps(function)
+    def call(*arguments):
+        if in_whole_program():
+            return program(*arguments)
+
+        @tf.custom_gradient
+        def apply(*flat):
+            here = tf.nest.pack_sequence_as(arguments, flat)
+
+            def gradient(*upstream):
+                found = iter(derivative()(here, list(upstream)))
+                return [next(found) if tensor.dtype.is_floating else None for tensor in flat]
+
+            return program(*tf.nest.pack_sequence_as(arguments, unwatched(flat))), gradient
+
+        return apply(*tf.nest.flatten(arguments))
+
+    call.program = program.program  # type: ignore[attr-defined]
+    return call
+
+
+def _floats(tensors: Any) -> List[Tensor]:
+    return [tensor for tensor in tf.nest.flatten(tensors) if tensor.dtype.is_floating]
 
 
 def linear_map(function: Callable, adjoint: Callable, values: Sequence[Tensor], address: Sequence[Tensor]):
@@ -185,12 +234,16 @@ def linear_map(function: Callable, adjoint: Callable, values: Sequence[Tensor], 
 
     @tf.custom_gradient
     def apply(*arguments):
-        # A tensor of this graph: the gradient's own gradient is built where outer ones are out of reach.
+        # Tensors of this graph: the gradient's own gradient is built where outer ones are out of reach.
         here = [tf.identity(tensor) for tensor in arguments[len(values) :]]
+        one = tf.identity(unknown_one(arguments[0]))
 
         def gradient(*upstream):
-            return [*tf.nest.flatten(adjoint(*upstream, *here)), *([None] * len(here))]
+            with with_unknown_one(one):
+                return [*tf.nest.flatten(adjoint(*upstream, *here)), *([None] * len(here))]
 
-        return function(*arguments), gradient
+        # No other tape shall prepare to differentiate it: that would keep what its loops go through.
+        with with_unknown_one(one):
+            return function(*unwatched(arguments)), gradient
 
     return apply(*values, *address)

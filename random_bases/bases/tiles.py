@@ -6,7 +6,9 @@ stored, small enough for a cache, in a form whose every word is evaluated once: 
 pair of words as one complex number, or signs as the words themselves, 32 to a word.
 """
 
-from typing import Any, Callable, Sequence, Tuple, Union
+import contextlib
+import threading
+from typing import Any, Callable, Iterator, Sequence, Tuple, Union
 
 import tensorflow as tf
 from tensorflow import Tensor
@@ -25,8 +27,29 @@ _UNROLLED = 8
 _PARTS = 8
 
 
+_AT_HAND = threading.local()
+
+
+@contextlib.contextmanager
+def with_unknown_one(one: Tensor) -> Iterator[None]:
+    """What `unknown_one` returns inside, whatever it is asked for.
+
+    A derivative takes that of the point where it is taken: what is drawn for it then does not depend on what
+    it is applied to, and is drawn once where it is applied to many (`tape.jacobian`).
+    """
+    before = getattr(_AT_HAND, "one", None)
+    _AT_HAND.one = one
+    try:
+        yield
+    finally:
+        _AT_HAND.one = before
+
+
 def unknown_one(data: Tensor) -> Tensor:
     """1, int32, but computed from `data`, a float32 tensor that is known at run time only."""
+    one = getattr(_AT_HAND, "one", None)
+    if one is not None:
+        return one
     bits = tf.bitcast(tf.reshape(data, [-1])[0], tf.int32)
     return tf.cast(tf.not_equal(tf.bitwise.bitwise_or(bits, 1), 0), tf.int32)
 

@@ -20,11 +20,13 @@ def centered_ranks(fitness: Tensor) -> Tensor:
     Salimans et al. 2017 (arXiv:1703.03864). Equal fitness gets equal, average ranks; what is not a number
     counts as worst.
     """
-    fitness = tf.where(tf.math.is_nan(fitness), tf.constant(float("-inf")), fitness)
     population = fitness.shape[0]
-    others = fitness[tf.newaxis, :]
-    worse = tf.cast(others < fitness[:, tf.newaxis], tf.float32)
-    equal = tf.cast(tf.equal(others, fitness[:, tf.newaxis]), tf.float32)
+    # Without a constant for it, which tf.debugging.enable_check_numerics would take for a fault.
+    worst = tf.math.is_nan(fitness) | (tf.math.is_inf(fitness) & (fitness < 0))
+    worst_of_others, others = worst[tf.newaxis, :], fitness[tf.newaxis, :]
+    worst, fitness = worst[:, tf.newaxis], fitness[:, tf.newaxis]
+    worse = tf.cast((others < fitness) | (worst_of_others & ~worst), tf.float32)
+    equal = tf.cast(tf.equal(others, fitness) | (worst_of_others & worst), tf.float32)
     ranks = tf.reduce_sum(worse + 0.5 * equal, axis=1) - 0.5
     return ranks / max(population - 1, 1) - 0.5
 

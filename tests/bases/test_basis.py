@@ -460,3 +460,20 @@ def test_another_package_can_add_a_basis(eager):
     assert coordinates.numpy().tolist() == [1, 2] and in_subspace.numpy().tolist() == [1, 2, 0, 0]
     assert tape.gradient(value, v).numpy().tolist() == [3, 5, 0, 0]
     assert bases.get(basis, 5, 3).project(np.arange(5.0), 0).numpy().tolist() == [0, 1, 2]
+
+
+# --- Applied to many at once ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["normal", "sparse", "hadamard", pytest.param("rademacher", marks=pytest.mark.slow)]
+)
+def test_a_jacobian_is_the_matrix(name):
+    """`tape.jacobian` vectorises the gradient, with all that is drawn in it."""
+    basis = bases.get(name, 20, 3)
+    c = tf.constant([1.0, -2.0, 0.5])
+    with tf.GradientTape() as tape:
+        tape.watch(c)
+        point = basis.expand(c, 5)
+    columns = [basis.expand(row, 5) for row in np.eye(3, dtype=np.float32)]
+    np.testing.assert_allclose(tape.jacobian(point, c), np.stack(columns, axis=1), atol=1e-6)
