@@ -47,18 +47,6 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
         self.inner_optimizer._set_hyper(name, value)
 
     @property
-    def clipnorm(self):
-        return self.inner_optimizer.clipnorm
-
-    @property
-    def global_clipnorm(self):
-        return self.inner_optimizer.global_clipnorm
-
-    @property
-    def clipvalue(self):
-        return self.inner_optimizer.clipvalue
-
-    @property
     def weights(self):
         return self.inner_optimizer.weights
 

@@ -7,6 +7,13 @@ from random_bases.optimizers.collectives import current_replicas
 from random_bases.optimizers.wrapper import Wrapper
 from random_bases.tensors import densify
 
+# What Keras does around `_backend_update_step`, private; the inner optimizer does it, after the projection.
+_AROUND = (
+    "_clip_gradients",
+    "_apply_weight_decay",
+    "_update_model_variables_moving_average",
+    "_overwrite_model_variables_with_average_value",
+)
 _MOVED = ("gradient_accumulation_steps", "loss_scale_factor")
 
 
@@ -30,8 +37,11 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         )
         for argument in _MOVED:
             setattr(inner_optimizer, argument, None)
+        self._is_building = False
         self.inner_optimizer = inner_optimizer
         self.rule = rule
+        for name in _AROUND:
+            assert hasattr(keras.optimizers.Optimizer, name), name
         # The hook that Keras's own backends override, private: make sure that it is still there.
         assert hasattr(keras.optimizers.Optimizer, "_backend_update_step")
         assert hasattr(keras.optimizers.Optimizer, "_backend_apply_gradients")
@@ -39,6 +49,14 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         # here: replicas are traced in threads of their own.
         assert hasattr(inner_optimizer, "_all_reduce_sum_gradients")
         inner_optimizer._all_reduce_sum_gradients = _already_reduced
+
+    @property
+    def use_ema(self):
+        return not self._is_building and self.inner_optimizer.use_ema
+
+    @use_ema.setter
+    def use_ema(self, use_ema):
+        Wrapper.use_ema.fset(self, use_ema)
 
     @property
     def variables(self):
@@ -55,7 +73,10 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         )
         self._make_states()
         self.inner_optimizer.build(variables)
+        # Which would make moving averages, too, if it saw that the inner optimizer has some.
+        self._is_building = True
         super().build(variables)
+        self._is_building = False
 
     def _make_state(self, spec):
         several = spec.own and self.rule.replica_count > 1
@@ -92,6 +113,20 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
         # Not `apply`, which would apply the variables' constraints; that of this optimizer does.
         self.inner_optimizer._backend_apply_gradients([g for g, _ in pairs], [v for _, v in pairs])
         self.inner_optimizer.iterations.assign_add(1)
+
+    # `_AROUND`.
+
+    def _clip_gradients(self, grads):
+        return grads
+
+    def _apply_weight_decay(self, variables):
+        pass
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        pass
+
+    def _overwrite_model_variables_with_average_value(self, trainable_variables):
+        pass
 
     @property
     def _model_variables_moving_average(self):

@@ -6,7 +6,7 @@ from random_bases.keras_api import keras, register_serializable
 from random_bases.optimizers.collectives import current_replicas
 from random_bases.optimizers.directions import own_variable
 from random_bases.optimizers.rule import positions
-from random_bases.optimizers.wrapper import Wrapper
+from random_bases.optimizers.wrapper import Wrapper, of_inner
 
 
 @register_serializable
@@ -26,21 +26,7 @@ class RandomBasesDescent(
         self._mesh = inner_optimizer._mesh
         self._run_with_dtensor = inner_optimizer._run_with_dtensor
 
-    @property
-    def use_ema(self):
-        return self.inner_optimizer.use_ema
-
-    @property
-    def ema_momentum(self):
-        return self.inner_optimizer.ema_momentum
-
-    @property
-    def jit_compile(self):
-        return self.inner_optimizer.jit_compile
-
-    @jit_compile.setter
-    def jit_compile(self, jit_compile):
-        self.inner_optimizer.jit_compile = jit_compile
+    jit_compile = of_inner("jit_compile")
 
     @property
     def variables(self):

@@ -26,6 +26,20 @@ _INNER_ARGUMENTS = (
 )
 
 
+def of_inner(name: str) -> property:
+    """An attribute that is the inner optimizer's, whichever of the two it is read of or set on."""
+
+    def read(self):
+        return getattr(self.inner_optimizer, name)
+
+    def write(self, value):
+        # While it is made, Keras 3 sets all of them to nothing.
+        if "inner_optimizer" in vars(self):
+            setattr(self.inner_optimizer, name, value)
+
+    return property(read, write)
+
+
 class Wrapper:
     """Descent in random bases, around any Keras optimizer.
 
@@ -183,6 +197,15 @@ class Wrapper:
     @learning_rate.setter
     def learning_rate(self, learning_rate):
         self.inner_optimizer.learning_rate = learning_rate
+
+    # What is done with them is done by the inner optimizer, to P P^T g and in weight space.
+    clipnorm = of_inner("clipnorm")
+    clipvalue = of_inner("clipvalue")
+    global_clipnorm = of_inner("global_clipnorm")
+    weight_decay = of_inner("weight_decay")
+    use_ema = of_inner("use_ema")
+    ema_momentum = of_inner("ema_momentum")
+    ema_overwrite_frequency = of_inner("ema_overwrite_frequency")
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)

@@ -714,6 +714,41 @@ def test_variables_excluded_from_decay_are_those_of_the_inner_optimizer():
     assert_equal(run(lambda optimizer: optimizer), inside)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["clipnorm", "clipvalue", "global_clipnorm"]
+    + [
+        pytest.param(each, marks=has_ema)
+        for each in ("weight_decay", "use_ema", "ema_momentum", "ema_overwrite_frequency")
+    ],
+)
+def test_what_the_inner_optimizer_does_is_read_and_set_on_either(name):
+    value = {"use_ema": True, "ema_overwrite_frequency": 3}.get(name, 0.25)
+    needed = {"use_ema": True} if name.startswith("ema") else {}
+    optimizer = few(SGD(0.5, **needed, **{name: value}))
+    assert getattr(optimizer, name) == value
+    build_optimizer(optimizer, dense_model().trainable_variables)
+    assert getattr(optimizer, name) == value
+    setattr(optimizer, name, None)
+    assert getattr(optimizer, name) is getattr(optimizer.inner_optimizer, name) is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"clipnorm": 0.01}, pytest.param({"weight_decay": 0.5}, marks=has_decay)]
+)
+def test_what_is_set_later_is_done_once_and_after_the_projection(arguments):
+    def run(inner, later):
+        model, optimizer = dense_model(), few(inner)
+        for name, value in later.items():
+            setattr(optimizer, name, value)
+        apply(optimizer, gradients(model.trainable_variables), model.trainable_variables)
+        return model
+
+    expected = run(SGD(0.5, **arguments), {})
+    assert_equal(run(SGD(0.5, **dict.fromkeys(arguments)), arguments), expected)
+    assert_differ(expected, run(SGD(0.5), {}))
+
+
 # --- Arguments -----------------------------------------------------------------------------------------
 
 
