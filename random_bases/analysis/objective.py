@@ -57,7 +57,7 @@ class Objective:
         """The present values of the trainable weights, in their own dtypes."""
         return [keras_api.value_of(variable) for variable in self.variables]
 
-    def trace(self, weights: Sequence[tf.Tensor], x, y, differentiated: bool) -> tf.Tensor:
+    def trace(self, weights: Sequence[tf.Tensor], x, y, differentiated: bool = True) -> tf.Tensor:
         """The loss of one batch at `weights`, a float32 scalar; to be traced."""
         with keras_api.Substitution(self.variables, list(weights), differentiated) as substitution:
             predictions, added = substitution.call(self.model, x)
@@ -69,7 +69,7 @@ class Objective:
         weights = list(weights)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            loss = self.trace(weights, x, y, differentiated=True)
+            loss = self.trace(weights, x, y)
         gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
         return [densify(gradient, shape) for gradient, shape in zip(gradients, self.shapes)]
 

@@ -14,7 +14,7 @@ from random_bases.bases.tiles import unknown_one, with_unknown_one
 from random_bases.device import in_whole_program
 from random_bases.sampling.seeds import Seed, as_seed
 from random_bases.sampling.tracing import unwatched, without_checks
-from random_bases.tensors import float_tensor, int32_scalar
+from random_bases.tensors import densify, float_tensor, int32_scalar
 
 
 class Basis:
@@ -208,12 +208,15 @@ def differentiable(function: Callable) -> Callable:
         @tf.custom_gradient
         def apply(*flat):
             here = tf.nest.pack_sequence_as(arguments, flat)
+            results = program(*tf.nest.pack_sequence_as(arguments, unwatched(flat)))
+            shapes = [result.shape for result in tf.nest.flatten(results)]
 
             def gradient(*upstream):
-                found = iter(derivative()(here, list(upstream)))
+                upstream = [densify(gradient, shape) for gradient, shape in zip(upstream, shapes)]
+                found = iter(derivative()(here, upstream))
                 return [next(found) if tensor.dtype.is_floating else None for tensor in flat]
 
-            return program(*tf.nest.pack_sequence_as(arguments, unwatched(flat))), gradient
+            return results, gradient
 
         return apply(*tf.nest.flatten(arguments))
 

@@ -104,7 +104,8 @@ def check_built(model, trainable: bool = False) -> None:
 
     Raises:
       TypeError: if it is no model of this Keras.
-      ValueError: if it is not built, or has no trainable weights.
+      ValueError: if it is not built; with `trainable`, if it has no trainable weights, or some that no
+        gradient moves.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model={model!r} must be a keras.Model of Keras {keras.__version__}.")
@@ -112,6 +113,17 @@ def check_built(model, trainable: bool = False) -> None:
         raise ValueError(f"model={model.name!r} is not built: call it on a batch, or its `build`, first.")
     if trainable and not model.trainable_variables:
         raise ValueError(f"model={model.name!r} has no trainable weights.")
+    for variable in model.trainable_variables if trainable else []:
+        if getattr(variable, "overwrite_with_gradient", False):
+            raise ValueError(
+                f"model={model.name!r} is quantised to float8: Keras sets its trainable {variable.path!r} by "
+                "what is no gradient; allowed: RandomBasesDescent, which leaves it to Keras, or other dtypes."
+            )
+        if not tf.as_dtype(variable.dtype).is_floating:
+            raise ValueError(
+                f"model={model.name!r} has a trainable weight {variable.name!r} of dtype "
+                f"{tf.as_dtype(variable.dtype).name}, which has no gradient; make it with trainable=False."
+            )
 
 
 def describe(variables: Sequence) -> List[str]:

@@ -224,9 +224,12 @@ def _own_class(layer: keras.layers.Layer) -> type:
     return getattr(type(layer), "__original_class__", type(layer))
 
 
-def export_options(model: keras.Model) -> Dict[str, Any]:
-    """Arguments of `export` that tell the inputs of `model`: none, Keras knows them of the last call."""
-    del model
+def export_options(exported: keras.Model, model: keras.Model) -> Dict[str, Any]:
+    """Arguments of `exported.export`, whose inputs are those of `model`: none, but Keras is told of them."""
+    if (
+        exported.save_spec() is None and model.save_spec() is not None
+    ):  # a model that was loaded, and not called
+        exported._set_save_spec(model.save_spec()[0][0])
     return {}
 
 

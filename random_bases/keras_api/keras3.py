@@ -111,8 +111,9 @@ def clone(model: keras.Model) -> keras.Model:
     return keras.saving.deserialize_keras_object(config, classes, safe_mode=False)
 
 
-def export_options(model: keras.Model) -> Dict[str, Any]:
-    """Arguments of `export` that tell the inputs of `model`, which Keras knows of Functional ones only."""
+def export_options(exported: keras.Model, model: keras.Model) -> Dict[str, Any]:
+    """Arguments of `exported.export` that tell its inputs: Keras knows those of Functional models only."""
+    del exported
     if isinstance(model, keras.Sequential):
         return {"input_signature": model.inputs}
     if hasattr(model, "input_shape"):  # Functional

@@ -189,7 +189,8 @@ class SubspaceModel(keras.Model):
 
     def export(self, filepath, *arguments, **options):
         """As Keras exports any model (Keras 2.6: none); inputs are the wrapped model's by default."""
-        return super().export(filepath, *arguments, **{**keras_api.export_options(self.model), **options})
+        options = {**keras_api.export_options(self, self.model), **options}
+        return super().export(filepath, *arguments, **options)
 
     def export_compressed(self, path: str) -> int:
         """Writes what `random_bases.load_compressed` needs to rebuild the trained model, in a few bytes.

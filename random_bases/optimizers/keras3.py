@@ -7,7 +7,7 @@ from random_bases.optimizers.collectives import current_replicas
 from random_bases.optimizers.wrapper import Wrapper
 from random_bases.tensors import densify
 
-# What Keras does around `_backend_update_step`, private; the inner optimizer does it, after the projection.
+# What Keras does around `_backend_update_step`, private: the inner optimizer does it, to what is projected.
 _AROUND = (
     "_clip_gradients",
     "_apply_weight_decay",
@@ -65,10 +65,11 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
     def build(self, variables):
         if self.built or not variables:  # none: how Keras loads an .h5 file
             return
+        trained = _trained(variables)
         # A tf.Variable has no path.
         self.rule.build(
-            [v.shape for v in variables],
-            [getattr(v, "path", v.name) for v in variables],
+            [v.shape for v in trained],
+            [getattr(v, "path", v.name) for v in trained],
             tf.distribute.get_strategy().num_replicas_in_sync,
         )
         self._make_states()
@@ -105,11 +106,11 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """The weight update: `grads` are complete, and those that were None are left out."""
         del learning_rate  # the inner optimizer's own
-        every = [None] * len(self._trainable_variables)
-        for grad, variable in zip(grads, trainable_variables):
-            every[self._get_variable_index(variable)] = grad
+        trained = _trained(self._trainable_variables)
+        gradient_of = {id(variable): grad for grad, variable in zip(grads, trainable_variables)}
+        every = [gradient_of.get(id(variable)) for variable in trained]
         sketched = self.rule(every, self.inner_optimizer.iterations, current_replicas())
-        pairs = [(g, v) for g, v in zip(sketched, self._trainable_variables) if g is not None]
+        pairs = [(g, v) for g, v in zip(sketched, trained) if g is not None]
         # Not `apply`, which would apply the variables' constraints; that of this optimizer does.
         self.inner_optimizer._backend_apply_gradients([g for g, _ in pairs], [v for _, v in pairs])
         self.inner_optimizer.iterations.assign_add(1)
@@ -148,3 +149,8 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
 
 def _already_reduced(grads_and_vars):
     return grads_and_vars
+
+
+def _trained(variables):
+    """Without what Keras overwrites by its "gradient": the scales of float8 layers, and their history."""
+    return [v for v in variables if not getattr(v, "overwrite_with_gradient", False)]

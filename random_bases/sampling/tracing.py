@@ -16,9 +16,9 @@ assert hasattr(_RECORD, "stop_recording")
 
 
 def unwatched(tensors: Sequence[tf.Tensor]) -> List[tf.Tensor]:
-    """The same values, which no tape watches; in TensorFlow 2.6 they watch what `stop_gradient` returns."""
+    """The same values, which no tape watches. Those of TensorFlow 2.6 watch `stop_gradient`s."""
     with _RECORD.stop_recording():
-        return [tf.stop_gradient(tensor) for tensor in tensors]
+        return [tf.identity(tensor) for tensor in tensors]
 
 
 @contextlib.contextmanager

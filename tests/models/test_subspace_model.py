@@ -353,12 +353,21 @@ def test_outputs_have_the_wrapped_models_names(by_name):
 def test_it_is_exported(name, tmp_path):
     sub, x, _ = wrapped(name)
     move(sub)
-    if GENERATION == "tf_keras":
-        x = tuple(x) if isinstance(x, list) else x
-        sub(x)
+    expected = np.asarray(sub.materialize()(x))  # without a call, of which Keras would know the inputs
     sub.export(str(tmp_path / "exported"))
     loaded = tf.saved_model.load(str(tmp_path / "exported"))
-    np.testing.assert_allclose(loaded.serve(x).numpy(), np.asarray(sub(x)), atol=1e-6)
+    np.testing.assert_allclose(loaded.serve(x).numpy(), expected, atol=1e-6)
+
+
+@has_keras_files
+def test_a_loaded_model_is_exported(tmp_path):
+    sub, x, _ = wrapped("sequential")
+    move(sub)
+    expected = np.asarray(sub(x))
+    sub.save(str(tmp_path / "sub.keras"))
+    keras.models.load_model(str(tmp_path / "sub.keras")).export(str(tmp_path / "exported"))
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_allclose(loaded.serve(x).numpy(), expected, atol=1e-6)
 
 
 @needs_keras_3
@@ -605,6 +614,28 @@ def test_models_that_cannot_be_trained_in_a_subspace():
         rb.SubspaceModel(model, 1)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_constraint="non_neg")])
     with pytest.raises(ValueError, match="constraint on .*kernel"):
+        rb.SubspaceModel(model, 1)
+
+
+class Counting(keras.layers.Dense):
+    """Dense that counts, in a weight that was left trainable: no optimizer moves it."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.count = self.add_weight(name="count", shape=(), dtype="int32", initializer="zeros")
+
+
+def test_weights_without_gradient_are_refused():
+    model = keras.Sequential([keras.Input((2,)), Counting(2)])
+    with pytest.raises(ValueError, match="trainable weight .*count.* of dtype int32"):
+        rb.SubspaceModel(model, 1)
+
+
+@needs_keras_3
+def test_float8_models_are_refused():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.layers[0].quantize("float8")
+    with pytest.raises(ValueError, match="quantised to float8: Keras sets its trainable .*scale"):
         rb.SubspaceModel(model, 1)
 
 

@@ -749,6 +749,26 @@ def test_what_is_set_later_is_done_once_and_after_the_projection(arguments):
     assert_differ(expected, run(SGD(0.5), {}))
 
 
+@needs_keras((3, 0), "float8")
+def test_what_float8_layers_keep_for_themselves_is_no_weight():
+    """Keras sets scales and their history by their "gradients"; they are no part of the subspace."""
+
+    def run(wrap):
+        model = dense_model()
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Dense):
+                layer.quantize("float8")
+        optimizer = wrap(SGD(0.5))
+        model.compile(optimizer, "mse", jit_compile=False)  # Keras's float8 does not run eagerly
+        fit(model)
+        return model, optimizer
+
+    plain, _ = run(lambda inner: inner)
+    wrapped, optimizer = run(full)
+    assert optimizer.rule.subspace.size == ALL
+    assert_close(wrapped, plain)
+
+
 # --- Arguments -----------------------------------------------------------------------------------------
 
 
