@@ -43,7 +43,8 @@ def run(workdir, pod=None, **changes):
         result = training.run(config(**changes), workdir, verbose=0)
     reader = tf.train.load_checkpoint(str(workdir / "checkpoints"))
     names = [name for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name]
-    return result, {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
+    names = [name for name in names if not name.startswith(("save_counter", "config"))]
+    return result, {name: reader.get_tensor(name) for name in names}
 
 
 def assert_same(one, other):
