@@ -35,7 +35,8 @@ def split(
       sizes: the number of elements of each variable.
       compartments: "network": one; "layer": one for each layer, a layer being a variable's path
         without its last part; "variable": one for each variable; an int: that many parts of the
-        concatenated parameters, equal to within one; or a list: their sizes.
+        concatenated parameters, equal to within one; or a list: their sizes. Variables without
+        elements have none.
       paths: the variables' paths ("dense_1/kernel"), needed for "layer".
 
     Raises:
@@ -44,14 +45,14 @@ def split(
     """
     sizes = [int(size) for size in sizes]
     total = sum(sizes)
-    if not sizes or min(sizes) < 1:
-        raise ValueError(f"sizes={sizes!r}: at least one variable, each with an element, is needed.")
+    if total < 1:
+        raise ValueError(f"sizes={sizes!r}: at least one variable with an element is needed.")
     in_order = tuple(range(len(sizes)))
     compartments = plain(compartments)
     if compartments == "network":
         return Split(in_order, (total,))
     if compartments == "variable":
-        return Split(in_order, tuple(sizes))
+        return Split(in_order, tuple(filter(None, sizes)))
     if compartments == "layer":
         return _split_by_layer(sizes, paths)
     if isinstance(compartments, str):
@@ -80,12 +81,18 @@ def _split_by_layer(sizes: Sequence[int], paths: Optional[Sequence[str]]) -> Spl
         raise ValueError(
             f'compartments="layer" needs the path of each of the {len(sizes)} variables, got paths={paths!r}.'
         )
-    layers: Dict[str, List[int]] = {}  # in order of appearance; a layer's variables need not be neighbours
+    layers: List[List[int]] = []  # in order of appearance; a layer's variables need not be neighbours
+    latest: Dict[str, List[int]] = {}
     for position, path in enumerate(paths):
-        layers.setdefault(path.rpartition("/")[0], []).append(position)
+        name = path.rpartition("/")[0]
+        # A path that comes again is of another layer: Keras 2's do not tell in which model a layer is.
+        if name not in latest or path in (paths[member] for member in latest[name]):
+            latest[name] = []
+            layers.append(latest[name])
+        latest[name].append(position)
     return Split(
-        tuple(position for members in layers.values() for position in members),
-        tuple(sum(sizes[position] for position in members) for members in layers.values()),
+        tuple(position for members in layers for position in members),
+        tuple(filter(None, (sum(sizes[position] for position in members) for members in layers))),
     )
 
 

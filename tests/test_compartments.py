@@ -41,6 +41,21 @@ def test_a_layer_is_a_path_without_its_last_part():
     assert found.sizes == tuple(sum(sizes[i] for i in members) for members in expected.values())
 
 
+def test_layers_of_one_name_are_told_apart():
+    """Keras 2's paths do not tell in which model a layer is."""
+    paths = ["dense/kernel", "out/kernel", "dense/kernel", "dense/bias", "dense/kernel", "dense/bias"]
+    assert split([1, 2, 4, 8, 16, 32], "layer", paths) == Split((0, 1, 2, 3, 4, 5), (1, 2, 12, 48))
+
+
+def test_variables_without_elements_are_in_no_compartment():
+    paths = ["a/kernel", "b/kernel", "a/bias"]
+    assert split([3, 0, 4]) == Split((0, 1, 2), (7,))
+    assert split([3, 0, 4], "variable") == Split((0, 1, 2), (3, 4))
+    assert split([3, 0, 4], "layer", paths) == Split((0, 2, 1), (7,))
+    with pytest.raises(ValueError, match="sizes=.0, 0.: at least one variable with an element"):
+        split([0, 0])
+
+
 @given(sizes=SIZES, data=st.data())
 def test_a_split_holds_every_parameter_once(sizes, data):
     total = sum(sizes)
@@ -72,7 +87,7 @@ def test_a_split_holds_every_parameter_once(sizes, data):
     ("sizes", "compartments", "paths", "error", "match"),
     [
         ([], "network", None, ValueError, "sizes="),
-        ([3, 0], "network", None, ValueError, "sizes="),
+        ([0, 0], "network", None, ValueError, "sizes="),
         ([3, 4], "block", None, ValueError, "compartments='block'"),
         ([3, 4], "layer", None, ValueError, "paths=None"),
         ([3, 4], "layer", ["a/kernel"], ValueError, "paths="),

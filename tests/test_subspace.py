@@ -363,3 +363,16 @@ def test_entries_from_anywhere():
     with eagerly():
         whole = subspace.trace_entries(*where, 0, TOTAL)
         np.testing.assert_array_equal(subspace.trace_entries(*where, tf.constant(17), 9), whole[:, 17:26])
+
+
+@pytest.mark.parametrize("compartments", ["network", "variable"])
+def test_a_variable_without_elements_is_passed_through(compartments):
+    shapes = [(0, 3), (2, 3), (4,)]
+    tensors = [np.ones(shape, np.float32) * (1 + i) for i, shape in enumerate(shapes)]
+    found = Subspace(shapes, 10, "hadamard", compartments)
+    coordinates, parts = found.sketch(tensors, 3)
+    assert coordinates.shape == 10
+    for part, tensor in zip(parts, tensors):  # all directions: P P^T = I
+        np.testing.assert_allclose(part, tensor, atol=1e-5)
+    without = Subspace(shapes[1:], 10, "hadamard", compartments)
+    np.testing.assert_allclose(coordinates, without.project(tensors[1:], 3), atol=1e-6)

@@ -239,7 +239,8 @@ def linear_map(function: Callable, adjoint: Callable, values: Sequence[Tensor], 
     def apply(*arguments):
         # Tensors of this graph: the gradient's own gradient is built where outer ones are out of reach.
         here = [tf.identity(tensor) for tensor in arguments[len(values) :]]
-        one = tf.identity(unknown_one(arguments[0]))
+        some = next(value for value in arguments if value.shape.num_elements())  # a variable may be empty
+        one = tf.identity(unknown_one(some))
 
         def gradient(*upstream):
             with with_unknown_one(one):
