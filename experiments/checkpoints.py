@@ -115,10 +115,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         del logs
         self._parts["epoch"].assign(epoch + 1)
         self._checkpoint.save_counter.assign(epoch)  # `save` adds 1, and names the files by it
-        try:
-            self._checkpoint.save(str(self._own / _NAME))
-        except tf.errors.OpError as error:
-            raise OSError(f"{self._own}/{_NAME}-{epoch + 1} cannot be written: {error.message}") from error
+        self._checkpoint.save(str(self._own / _NAME))
         kept = range(epoch + 2 - _KEPT, epoch + 2)
         for number in _epochs(self._own) - set(kept):
             for path in _files(self._own, number):

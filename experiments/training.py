@@ -45,7 +45,7 @@ _MOST_STEPS_PER_EXECUTION = 150
 
 _CANNOT_BE_WRITTEN = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),  # full
-    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ENOTDIR),
 )
 
 
@@ -236,7 +236,7 @@ def _naming_files(workdir: Path) -> Iterator[None]:
             yield
     except tf.errors.OpError as error:  # which says "<path>; <the system's words>"
         for number in _CANNOT_BE_WRITTEN:
-            if error.message and os.strerror(number) in error.message:
+            if error.message and os.strerror(number).lower() in error.message.lower():
                 raise OSError(number, error.message, str(workdir)) from error
         raise
 

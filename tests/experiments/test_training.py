@@ -319,6 +319,15 @@ def test_a_full_disk_is_named_and_can_be_gone_on_from(size, finished, tmp_path):
     assert_same_state(final_state(workdir), final_state(tmp_path))
 
 
+def test_tensorflows_errors_of_files_are_named_and_others_stay(tmp_path):
+    (tmp_path / "file").touch()
+    checkpoint = tf.train.Checkpoint(number=tf.Variable(1.0))
+    with pytest.raises(OSError, match=f"{tmp_path}/file"), training._naming_files(tmp_path):
+        checkpoint.write(str(tmp_path / "file" / "ckpt"))
+    with pytest.raises(tf.errors.OpError), training._naming_files(tmp_path):
+        tf.linalg.matmul(tf.ones([2, 3]), tf.ones([2, 3]))
+
+
 @pytest.mark.slow
 def test_the_same_command_twice_is_one_run(finished, tmp_path):
     """Whichever is the first to lock trains as if it were alone; the other one ends with its own status."""
