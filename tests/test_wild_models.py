@@ -119,9 +119,10 @@ def assert_same_path(model, other, before):
 def test_descent_in_all_dimensions_is_the_optimizer_inside(make):
     model, data = built(make)
     before = [v.numpy() for v in model.trainable_variables]
-    compiled(model, keras.optimizers.SGD(0.2, momentum=0.5)).fit(data, epochs=2, verbose=0)
+    # Without momentum: Keras 2.6's SGD leaves rows of an embedding that a batch does not have where they are.
+    compiled(model, keras.optimizers.SGD(0.2)).fit(data, epochs=2, verbose=0)
     other, _ = built(make)
-    inner = keras.optimizers.SGD(0.2, momentum=0.5)
+    inner = keras.optimizers.SGD(0.2)
     every = size(other.trainable_variables)
     optimizer = rb.RandomBasesDescent(inner, dimensions=every, basis="hadamard", seed=0)
     compiled(other, optimizer).fit(data, epochs=2, verbose=0)

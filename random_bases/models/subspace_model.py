@@ -237,10 +237,10 @@ def clone_model(model: keras.Model) -> keras.Model:
     """
     try:
         clone = keras_api.clone(model)
-    except (NotImplementedError, TypeError) as error:  # there is none, or another than __init__ takes
+    except Exception as error:  # there is no configuration, or one that __init__ does not take: users' code
         raise ValueError(
             f"model={model.name!r} cannot be cloned: implement its get_config, to return what its __init__ "
-            "takes."
+            "takes, and for Keras 2.6 from_config."
         ) from error
     _set_trainable(clone, [layer.trainable for layer in keras_api.layers_of(model)])
     expected, found = ([tuple(v.shape) for v in keras_api.variables_of(each)] for each in (model, clone))

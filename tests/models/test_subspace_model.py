@@ -436,6 +436,24 @@ class NoArguments(keras.Model):
         return self.dense(x)
 
 
+class WrongConfig(NoConfig):
+    def get_config(self):
+        return {"units": 3, "what": 1}
+
+
+class FailingConfig(NoConfig):
+    def get_config(self):
+        raise RuntimeError("not now")
+
+
+@pytest.mark.parametrize("kind", [WrongConfig, FailingConfig])
+def test_materialize_of_what_its_configuration_does_not_rebuild_is_refused_by_name(kind):
+    model = kind(3)
+    model(np.ones((2, 5), np.float32))
+    with pytest.raises(ValueError, match=f"model={model.name!r} cannot be cloned: implement its get_config"):
+        rb.SubspaceModel(model, D, seed=0).materialize()
+
+
 @pytest.mark.parametrize("model", [lambda: NoConfig(3), NoArguments], ids=["no get_config", "no arguments"])
 def test_models_that_were_trained_are_cloned_or_refused(model, tmp_path):
     x, model = np.ones((2, 5), np.float32), model()
