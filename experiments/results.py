@@ -135,31 +135,37 @@ def read_metrics(path: Path, needed: Sequence[str] = ()) -> List[Dict[str, float
       DamagedError: naming the file and the row, if it has not one row of numbers for each epoch, in order; or
         if it has no column of a name that is `needed`.
     """
-    if not path.exists():
+    try:
+        rows = [row for _, row in _rows(path)]
+    except FileNotFoundError:
         return []
-    rows = [row for _, row in _rows(path)]
     missing = [name for name in needed if rows and name not in rows[0]]
     if missing:
         raise DamagedError(f"{path} has no columns {missing}; it has {sorted(rows[0])}.")
     return rows
 
 
-def keep_epochs(path: Path, epochs: int) -> None:
+def keep_epochs(path: Path, epochs: int, to: Optional[Path] = None) -> None:
     """Drops the rows of a `metrics.csv` that a run resumed after `epochs` epochs will write again.
+
+    Args:
+      path: of the file, which may be absent.
+      epochs: how many rows to keep.
+      to: where to write them; None: to `path`.
 
     Raises:
       DamagedError: as `read_metrics`; or if it has fewer rows.
     """
-    if not path.exists():
+    target = path if to is None else to
+    if not epochs:
+        if target.exists():
+            target.unlink()
         return
-    kept = [line for line, _ in _rows(path)[:epochs]]
+    kept = [line for line, _ in _rows(path)[:epochs]] if path.exists() else []
     if len(kept) < epochs:
         raise DamagedError(f"{path} has {len(kept)} whole rows; needed: {epochs}.")
-    if not kept:
-        path.unlink()
-        return
     heading = read_text(path).splitlines(keepends=True)[0]
-    files.write(path, "".join([heading, *kept]))
+    files.write(target, "".join([heading, *kept]))
 
 
 def _rows(path: Path) -> List[Tuple[str, Dict[str, float]]]:

@@ -347,7 +347,7 @@ class _Prepared:
         )
         epoch = checkpoint.restore(most=len(results.read_metrics(workdir / "metrics.csv")))
         metrics = own / "metrics.csv"
-        results.keep_epochs(metrics, epoch)
+        results.keep_epochs(workdir / "metrics.csv", epoch, metrics)  # every worker has all rows at the end
         callbacks = [
             _StopOnDivergence(self._updates),
             _EpochSeconds(),

@@ -33,6 +33,10 @@ def test_metrics_of_a_killed_run(tmp_path):
     assert path.read_text().splitlines() == ["epoch,loss,seconds", "0,1.5,2"]
     with pytest.raises(results.DamagedError, match="metrics.csv has 1 whole rows; needed: 2"):
         results.keep_epochs(path, 2)
+    results.keep_epochs(path, 1, tmp_path / "worker.csv")
+    assert (tmp_path / "worker.csv").read_bytes() == path.read_bytes()
+    results.keep_epochs(path, 0, tmp_path / "worker.csv")
+    assert path.exists() and not (tmp_path / "worker.csv").exists()
     results.keep_epochs(path, 0)
     assert not path.exists()
 
