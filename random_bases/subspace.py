@@ -14,6 +14,7 @@ from tensorflow import Tensor
 
 from random_bases import bases
 from random_bases.bases.basis import Basis, differentiable, linear_map
+from random_bases.bases.kronecker import Matrix, matrix_of
 from random_bases.compartments import Allocation, Compartments, allocate, split
 from random_bases.sampling.seeds import Seed, as_seed
 from random_bases.tensors import as_shapes, float_tensor, int32_scalar, size_of
@@ -48,10 +49,15 @@ class Subspace:
       shapes: the shape of each variable.
       dimensions: d, the total over compartments.
       basis: a basis's name, or a `Basis` of size D and d directions (D parameters in all): with
-        several compartments, each gets one of the same kind.
-      compartments: as in `random_bases.compartments.split`.
-      allocation: as in `random_bases.compartments.allocate`.
+        several compartments, each gets one of the same kind. With "kronecker" vectors get "hadamard".
+      compartments: as in `random_bases.compartments.split`; None: "variable" with "kronecker", which
+        allows no other, else "network".
+      allocation: as in `random_bases.compartments.allocate`; None: "proportional" with "kronecker", else
+        "even".
       paths: the variables' paths; needed for `compartments="layer"`.
+      matrices: of "kronecker": the (positions, inputs, outputs) of each variable, None for those that
+        are vectors; by default as `bases.kronecker.matrix_of` tells from shapes.
+      firsts: the number of each compartment's first direction; by default they follow one another.
 
     Raises:
       ValueError, TypeError: for what cannot be done, naming the argument.
@@ -62,15 +68,27 @@ class Subspace:
         shapes: Sequence[Sequence[int]],
         dimensions: int,
         basis: Union[str, Basis] = "normal",
-        compartments: Compartments = "network",
-        allocation: Allocation = "even",
+        compartments: Optional[Compartments] = None,
+        allocation: Optional[Allocation] = None,
         paths: Optional[Sequence[str]] = None,
+        matrices: Optional[Sequence[Optional[Matrix]]] = None,
+        firsts: Optional[Sequence[int]] = None,
     ):
         self.shapes = as_shapes(shapes)
         sizes = [size_of(shape) for shape in self.shapes]
         self.size = sum(sizes)
         self.dimensions = dimensions
         self._variable_sizes = sizes
+        factored = isinstance(basis, str) and basis == "kronecker"
+        if compartments is None:
+            compartments = "variable" if factored else "network"
+        elif factored and compartments != "variable":
+            raise ValueError(
+                f'compartments={compartments!r} is not possible with basis="kronecker", whose '
+                'directions are of a variable each; allowed: "variable".'
+            )
+        if allocation is None:
+            allocation = "proportional" if factored else "even"
         self._split = split(sizes, compartments, paths)
         self.compartment_sizes = self._split.sizes
         self.compartment_dimensions = allocate(self._split.sizes, dimensions, allocation)
@@ -79,17 +97,55 @@ class Subspace:
                 f"basis={basis!r} must have size={self.size}, the number of parameters, and "
                 f"dimensions={dimensions}."
             )
-        self._groups: Dict[Tuple[int, int], _Group] = {}
-        for index, key in enumerate(zip(self.compartment_sizes, self.compartment_dimensions)):
+        kinds: List[Optional[Matrix]] = [None] * len(self.compartment_sizes)
+        # With compartments="variable", the compartment of each variable that has elements.
+        self.compartment_of = {i: k for k, i in enumerate(i for i, size in enumerate(sizes) if size)}
+        if factored:
+            each = [matrix_of(shape) for shape in self.shapes] if matrices is None else matrices
+            kinds = [each[i] for i in self.compartment_of]
+        self._groups: Dict[Tuple[int, int, Optional[Matrix]], _Group] = {}
+        for index, key in enumerate(zip(self.compartment_sizes, self.compartment_dimensions, kinds)):
             if key not in self._groups:
-                self._groups[key] = _Group(bases.get(basis, *key))
+                size, count, matrix = key
+                if matrix is not None:
+                    made = bases.get(basis, size, count, matrix=matrix)
+                else:
+                    made = bases.get("hadamard" if factored else basis, size, count)
+                self._groups[key] = _Group(made)
             self._groups[key].members.append(index)
+        if firsts is None:
+            firsts = np.cumsum([0, *self.compartment_dimensions])[:-1].tolist()
+        self.firsts = tuple(firsts)
+        self._basis = basis
+        self._matrices = kinds
         self._programs = _programs_of(self)
 
     @property
     def order(self) -> Tuple[int, ...]:
         """The variables' positions in the order in which they are concatenated and cut into compartments."""
         return self._split.order
+
+    def part_of(self, c: Tensor, compartment: int) -> Tensor:
+        """The coordinates of one compartment among those of all, [d]."""
+        begin = sum(self.compartment_dimensions[:compartment])
+        return c[begin : begin + self.compartment_dimensions[compartment]]
+
+    def restricted(self, variables: Sequence[int]) -> "Subspace":
+        """The same directions of some variables, by their positions; with compartments="variable" only.
+
+        Each of them must have elements.
+        """
+        compartments = [self.compartment_of[i] for i in variables]
+        dimensions = [self.compartment_dimensions[k] for k in compartments]
+        return Subspace(
+            [self.shapes[i] for i in variables],
+            sum(dimensions),
+            self._basis,
+            "variable",
+            dimensions,
+            matrices=[self._matrices[k] for k in compartments],
+            firsts=[self.firsts[k] for k in compartments],
+        )
 
     @property
     def compartment_bases(self) -> List[Basis]:
@@ -260,7 +316,6 @@ class Subspace:
     def _map(self, method: str, parts: List[Tensor], address: Sequence[Tensor]) -> list:
         """method(part, seed, draw, number of its first direction) of each compartment's basis."""
         seed, draw, first = address
-        offsets = np.concatenate([[0], np.cumsum(self.compartment_dimensions)])
         if draw.shape.rank:
             draws = tf.split(draw, list(self.compartment_dimensions))
         else:
@@ -272,7 +327,7 @@ class Subspace:
                 [parts[i] for i in group.members],
                 seed,
                 [draws[i] for i in group.members],
-                [first + tf.constant(offsets[i], tf.int32) for i in group.members],
+                [first + tf.constant(self.firsts[i], tf.int32) for i in group.members],
             )
             for position, i in enumerate(group.members):
                 results[i] = tf.nest.map_structure(operator.itemgetter(position), mapped)
@@ -307,7 +362,8 @@ def _programs_of(subspace: Subspace) -> _Programs:
         (type(basis), repr(basis.get_config()) if basis.seeded else id(basis))
         for basis in subspace.compartment_bases
     ]
-    return _PROGRAMS.setdefault((tuple(subspace.shapes), subspace.order, *drawn), _Programs())
+    key = (tuple(subspace.shapes), subspace.order, subspace.firsts, *drawn)
+    return _PROGRAMS.setdefault(key, _Programs())
 
 
 def _float32(tensors: Sequence[Tensor]) -> List[Tensor]:

@@ -285,7 +285,7 @@ def test_gradients_are_the_adjoints(eager):
         ({"basis": DenseBasis(TOTAL, 7)}, ValueError, "basis=.*dimensions=8"),
         ({"basis": DenseBasis(TOTAL + 1, 8)}, ValueError, "basis=.*size=48"),
         ({"shapes": []}, ValueError, "sizes="),
-        ({"shapes": [(3, 0), (48,)]}, ValueError, "sizes="),
+        ({"shapes": [(3, 0), (0,)]}, ValueError, "sizes="),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(arguments, error, match):

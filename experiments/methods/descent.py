@@ -205,8 +205,8 @@ class InRandomDirections(Method):
             self._inner_optimizer(config),
             dimensions=config.dimensions,
             basis=ipu_runs.basis(config, size),
-            compartments=parse_compartments(config.compartments),
-            allocation=config.allocation,
+            compartments=compartments_of(config),
+            allocation=None if config.basis == "kronecker" else config.allocation,
             redraw_every=self.redraw_every,
             seed=config.seed,
             replicas=config.replicas,
@@ -235,8 +235,11 @@ def size(model: keras.Model) -> int:
     return sum(size_of(variable.shape) for variable in model.trainable_variables)
 
 
-def parse_compartments(text: str) -> Union[str, int, Sequence[int]]:
+def compartments_of(config: ml_collections.ConfigDict) -> Union[None, str, int, Sequence[int]]:
     """What `RandomBasesDescent` takes: a name as it is, "10" as a count, "1000,2000" as sizes."""
+    text = config.compartments
+    if config.basis == "kronecker" and text == "network":
+        return None  # its own, one for each variable
     numbers = text.split(",")
     if not all(number.strip().isdigit() for number in numbers):
         return text

@@ -75,7 +75,7 @@ class Evolution(descent.Method):
             antithetic=config.antithetic,
             minibatch=self._minibatch,
             basis=config.basis,
-            compartments=descent.parse_compartments(config.compartments),
+            compartments=descent.compartments_of(config),
             update_scale=config.update_scale,
             training=True,
             seed=config.seed,

@@ -97,7 +97,8 @@ class ShardedParametrisation(Parametrisation):
     def dimensions(self) -> int:
         return int(self.basis.dimensions)
 
-    def theta(self, coordinates) -> List[tf.Tensor]:
+    def theta(self, coordinates, draw=0) -> List[tf.Tensor]:
+        del draw  # stored directions
         context = tf.distribute.get_replica_context()
         if context is not None and context.strategy is self._strategy:
             return super().theta(coordinates)
@@ -106,7 +107,8 @@ class ShardedParametrisation(Parametrisation):
         result = self._strategy.run(compute, args=(coordinates,))
         return [self._strategy.experimental_local_results(each)[0] for each in result]
 
-    def expand(self, coordinates) -> List[tf.Tensor]:
+    def expand(self, coordinates, draw=0) -> List[tf.Tensor]:
+        del draw
         context = tf.distribute.get_replica_context()
         k = _number(context.replica_id_in_sync_group)
         first, basis = self.basis.local[k]

@@ -6,6 +6,7 @@ from random_bases.bases.basis import Basis
 from random_bases.bases.dense import DenseBasis
 from random_bases.bases.fastfood import FastfoodBasis
 from random_bases.bases.hadamard import HadamardBasis
+from random_bases.bases.kronecker import KroneckerBasis
 from random_bases.bases.orthogonal import OrthogonalBasis
 from random_bases.bases.sparse import SparseBasis
 from random_bases.bases.trajectory import TrajectoryBasis
@@ -15,6 +16,7 @@ from random_bases.sampling import DISTRIBUTIONS
 _CLASSES = {
     "fastfood": FastfoodBasis,
     "hadamard": HadamardBasis,
+    "kronecker": KroneckerBasis,
     "orthogonal": OrthogonalBasis,
     "sparse": SparseBasis,
 }
@@ -34,9 +36,9 @@ def get(basis: Union[str, Basis], size: int, dimensions: int, **options) -> Basi
     Args:
       basis: a distribution's name ("normal", "uniform", "rademacher", "bernoulli", "uniform-2020",
         "bernoulli-2020") for dense directions; "sparse" for mostly zero ones; "hadamard" for orthonormal
-        ones; "orthogonal" for normal ones orthonormalised in blocks; "fastfood" for nearly normal ones
-        of unit length; or a `Basis`, which is taken as a pattern: the same kind with the same options,
-        of this size.
+        ones; "kronecker" for factored orthonormal ones of a `matrix=`; "orthogonal" for normal ones
+        orthonormalised in blocks; "fastfood" for nearly normal ones of unit length; or a `Basis`, which is
+        taken as a pattern: the same kind with the same options, of this size.
       size: n, the number of elements of a direction.
       dimensions: d, the number of directions.
       **options: further arguments of the basis's class.
@@ -93,6 +95,7 @@ __all__ = [
     "DenseBasis",
     "FastfoodBasis",
     "HadamardBasis",
+    "KroneckerBasis",
     "OrthogonalBasis",
     "SparseBasis",
     "TrajectoryBasis",

@@ -20,14 +20,18 @@ diagonal, the equal probabilities make it (d / n) I.
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
 from random_bases.bases.drawn import DrawnBasis
-from random_bases.bases.transforms import OverlappingTransform, choose, hadamard_rows, random_signs
+from random_bases.bases.transforms import (
+    OverlappingTransform,
+    choose,
+    cosine_rows,
+    hadamard_rows,
+    random_signs,
+)
 from random_bases.sampling import counter, derive_key
-from random_bases.sampling.polynomials import sine_cosine
 from random_bases.sampling.seeds import COLUMNS, OFFSET, OUTPUTS, ROWS, SIGNS, SIGNS_BETWEEN
 
 # A product set is used where there are at least so many elements for each direction.
@@ -122,7 +126,7 @@ class _ProductSet:
         return self.Drawn(
             random_signs(derive_key(seed, draw, SIGNS), first, self.height * self.breadth, one),
             tf.math.floormod(offset[0, 0], self.size),
-            _cosine_rows(rows, self.height),
+            cosine_rows(rows, self.height),
             hadamard_rows(columns, self.breadth),
         )
 
@@ -140,19 +144,3 @@ class _ProductSet:
         window = tf.reshape(grid, [-1]) * drawn.signs
         v = tf.pad(window, [[0, self.size - self.height * self.breadth]])
         return tf.roll(v, drawn.offset, axis=0)
-
-
-def _cosine_rows(rows: Tensor, length: int) -> Tensor:
-    """Rows of the orthonormal discrete cosine transform (type II) of any length: float32 [rows, length].
-
-    Entry (k, j) is sqrt(2 / length) cos(pi (2 j + 1) k / (2 length)), and sqrt(1 / length) for k = 0.
-    """
-    # The angle repeats after 4 * length steps: reduced exactly, in integers, before it is rounded.
-    steps = tf.math.floormod(rows[:, tf.newaxis] * (2 * tf.range(length) + 1)[tf.newaxis, :], 4 * length)
-    quarter = tf.cast(tf.round(tf.cast(steps, tf.float32) * np.float32(1 / length)), tf.int32)
-    angle = tf.cast(steps - quarter * length, tf.float32) * np.float32(math.pi / (2 * length))
-    sine, cosine = sine_cosine(angle)
-    cosines = tf.where(tf.equal(tf.bitwise.bitwise_and(quarter, 1), 1), sine, cosine)
-    cosines = tf.where(tf.equal(tf.bitwise.bitwise_and(quarter + 1, 2), 2), -cosines, cosines)
-    scale = tf.where(tf.equal(rows, 0), np.float32(length**-0.5), np.float32((2 / length) ** 0.5))
-    return cosines * scale[:, tf.newaxis]

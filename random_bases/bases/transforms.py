@@ -1,5 +1,7 @@
 """Fast orthogonal transforms and random permutations, the parts of the structured bases."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
@@ -7,12 +9,14 @@ from tensorflow import Tensor
 from random_bases.bases.tiles import stored
 from random_bases.sampling import counter
 from random_bases.sampling.distributions import signs_of_words
+from random_bases.sampling.polynomials import sine_cosine
 
 # log2 of the longest Kronecker factor of a transform. Small matrix products keep a core's multipliers
 # busy; longer ones would do more than they save in passes over the data.
 _FACTOR_BITS = 6
-# Rounds of a permutation.
+# Rounds of a permutation; before them comes a rotation.
 _ROUNDS = 16
+PERMUTATION_BLOCKS = _ROUNDS + 1
 
 
 def random_signs(key: Tensor, first: Tensor, size: int, one: Tensor) -> Tensor:
@@ -68,6 +72,24 @@ def hadamard_rows(rows: Tensor, length: int) -> Tensor:
     return (1.0 - 2.0 * tf.cast(odd, tf.float32)) * np.float32(length**-0.5)
 
 
+def cosine_rows(rows: Tensor, length: int) -> Tensor:
+    """Rows of the orthonormal discrete cosine transform (type II): float32 [rows, length], length <= 2**19.
+
+    Entry (k, j) is sqrt(2 / length) cos(pi (2 j + 1) k / (2 length)), and sqrt(1 / length) for k = 0.
+    """
+    # The angle repeats after 4 * length steps: reduced exactly, in integers, before it is rounded.
+    odd = (2 * tf.range(length) + 1)[tf.newaxis, :]
+    high, low = rows[:, tf.newaxis] // 512, rows[:, tf.newaxis] % 512  # whose products stay below 2**31
+    steps = tf.math.floormod(tf.math.floormod(high * odd, 4 * length) * 512 + low * odd, 4 * length)
+    quarter = tf.cast(tf.round(tf.cast(steps, tf.float32) * np.float32(1 / length)), tf.int32)
+    angle = tf.cast(steps - quarter * length, tf.float32) * np.float32(math.pi / (2 * length))
+    sine, cosine = sine_cosine(angle)
+    cosines = tf.where(tf.equal(tf.bitwise.bitwise_and(quarter, 1), 1), sine, cosine)
+    cosines = tf.where(tf.equal(tf.bitwise.bitwise_and(quarter + 1, 2), 2), -cosines, cosines)
+    scale = tf.where(tf.equal(rows, 0), np.float32(length**-0.5), np.float32((2 / length) ** 0.5))
+    return cosines * scale[:, tf.newaxis]
+
+
 class OverlappingTransform:
     """An orthogonal transform of any number n of elements, T = H_last D H_first.
 
@@ -110,20 +132,34 @@ def choose(key: Tensor, first: Tensor, size: int, count: int) -> Tensor:
     Returns:
       int32 [count].
     """
-    offsets, multipliers = counter.words(key, first, 1, tf.constant(0), _ROUNDS + 1)
-    offsets = tf.math.floormod(offsets[0], size)
-    multipliers = tf.bitwise.bitwise_or(multipliers[0], tf.constant(1, tf.int32))
+    words = counter.words(key, first, 1, tf.constant(0), PERMUTATION_BLOCKS)
+    return permuted(*words, tf.constant([[size]]), count)[0]
+
+
+def permuted(offsets: Tensor, multipliers: Tensor, size: Tensor, count: int) -> Tensor:
+    """The first values of several permutations: see `choose`.
+
+    Args:
+      offsets, multipliers: words, int32 [permutations, PERMUTATION_BLOCKS].
+      size: int32 [permutations, 1], of how many values each one is.
+      count: how many of the first; where that is more than there are, the others have no meaning.
+
+    Returns:
+      int32 [permutations, count].
+    """
+    offsets = tf.math.floormod(offsets, size)
+    multipliers = tf.bitwise.bitwise_or(multipliers, tf.constant(1, tf.int32))
 
     def swap_or_not(i, x):
-        partner = offsets[i] - x
+        partner = offsets[:, i, tf.newaxis] - x
         partner = tf.where(partner < 0, partner + size, partner)
         # One pseudo-random bit for each pair, the top bit of a multiplicative hash.
         pair = tf.maximum(x, partner)
         high = tf.bitwise.right_shift(pair, tf.constant(15, tf.int32))
-        swap = tf.bitwise.bitwise_xor(pair, high) * multipliers[i] < 0
+        swap = tf.bitwise.bitwise_xor(pair, high) * multipliers[:, i, tf.newaxis] < 0
         return i + 1, tf.where(swap, partner, x)
 
-    x = tf.range(count) - offsets[_ROUNDS]
+    x = tf.range(count)[tf.newaxis] - offsets[:, _ROUNDS, tf.newaxis]
     # A loop, not an unrolled expression: x occurs three times in a round, and XLA would repeat all
     # earlier rounds for each.
     _, x = tf.while_loop(

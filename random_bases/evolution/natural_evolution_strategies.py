@@ -99,7 +99,7 @@ class NaturalEvolutionStrategies:
         antithetic: bool = False,
         minibatch: str = "independent",
         basis: Union[str, Basis] = "normal",
-        compartments: Compartments = "network",
+        compartments: Optional[Compartments] = None,
         update_scale: str = "gradient",
         objective: Optional[Callable] = None,
         training: bool = False,

@@ -1,6 +1,6 @@
 """The perturbations of a population: random directions of the weights with entries of variance 1."""
 
-from typing import List, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -36,14 +36,14 @@ class Perturbations:
         paths: Sequence[str],
         count: int,
         basis: Union[str, Basis],
-        compartments: Compartments,
+        compartments: Optional[Compartments],
         seed: int,
     ):
         self.count = count
         self.size = sum(size_of(shape) for shape in shapes)
         self._bases = -(-count // self.size)
         in_each = -(-count // self._bases)
-        self._subspace = Subspace(shapes, in_each, basis, compartments, "even", paths)
+        self._subspace = Subspace(shapes, in_each, basis, compartments, None, paths)
         self._seed = seed
         dimensions = np.array(self._subspace.compartment_dimensions)
         lengths = np.sqrt(np.array(self._subspace.compartment_sizes, np.float64))

@@ -20,10 +20,12 @@ from random_bases.keras_api.common import (
     fit_reduces_over_hosts,
     register_serializable,
     set_random_seed,
+    slots_of,
     step_is_compiled,
     steps_per_execution_of,
     strategy_of,
     supports_xla,
+    updates_of,
 )
 from random_bases.keras_api.generation import GENERATION, KERAS_VERSION, keras
 from random_bases.keras_api.masks import masks_of, mean_loss, with_masks
@@ -109,11 +111,13 @@ __all__ = [
     "serialize",
     "set_random_seed",
     "variables_of",
+    "slots_of",
     "step_is_compiled",
     "steps_per_execution_of",
     "strategy_of",
     "supports_xla",
     "update_metrics",
+    "updates_of",
     "value_of",
     "weights_of",
     "with_masks",

@@ -1,7 +1,7 @@
 """What is done in one way or another, depending on the Keras at hand."""
 
 import random
-from typing import List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -67,6 +67,32 @@ def fit_reduces_over_hosts() -> bool:
 def fit_loops_over_replicas() -> bool:
     """Whether `fit` runs several steps in one call, or compiled ones, where there are several replicas."""
     return GENERATION != "keras3"
+
+
+def updates_of(optimizer) -> tf.Tensor:
+    """How many updates an optimizer has made, int64 scalar; not what only accumulates gradients."""
+    return tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64)
+
+
+def slots_of(optimizer, variable) -> Dict[str, Any]:
+    """The optimizer's float variables of one trained variable, by Keras's names: "momentum", "velocity"."""
+    if GENERATION == "keras2.6":
+        return {name: optimizer.get_slot(variable, name) for name in optimizer.get_slot_names()}
+    every = optimizer.variables if not callable(optimizer.variables) else optimizer.variables()
+    found = {}
+    for slot in every:
+        path = getattr(slot, "path", slot.name).split(":")[0]
+        if GENERATION == "keras3":  # "adam/dense_kernel_momentum"
+            name = path.rpartition("_")[2]
+        else:  # "Adam/m/dense/kernel"
+            name = path.partition("/" + variable.name.split(":")[0])[0].rpartition("/")[2]
+        if (
+            tuple(slot.shape) == tuple(variable.shape)
+            and slot.dtype == variable.dtype
+            and "accumul" not in path
+        ):
+            found[name] = slot
+    return found
 
 
 def step_is_compiled(model) -> bool:

@@ -1,8 +1,9 @@
 """What `SubspaceModel` needs of Keras 2: tf-keras and Keras 2.6."""
 
+import contextlib
 import copy
 import functools
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -61,6 +62,16 @@ class Substitution:
             variable.__dict__["_handle"] = handle
             del variable.__dict__["_substitute"], variable.__dict__["_outside"]
         self._restore: List[tuple] = []
+
+    @contextlib.contextmanager
+    def reading(self, variable: tf.Variable, value: tf.Tensor) -> Iterator[None]:
+        """A scope, inside this one, in which one of the variables reads as another tensor."""
+        held = _component(variable).__dict__
+        before, held["_substitute"] = held["_substitute"], value
+        try:
+            yield
+        finally:
+            held["_substitute"] = before
 
     def call(self, model: keras.Model, inputs, **arguments) -> Tuple[Any, List[tf.Tensor]]:
         """What `model`, called inside, returns; the losses it has added and its regularisers."""

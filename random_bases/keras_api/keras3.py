@@ -1,6 +1,7 @@
 """What `SubspaceModel` needs of Keras 3."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+import contextlib
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -52,6 +53,16 @@ class Substitution(keras.StatelessScope):
             self.original_scope.add_update(update)
         else:
             variable._direct_assign(value)
+
+    @contextlib.contextmanager
+    def reading(self, variable: keras.Variable, value: tf.Tensor) -> Iterator[None]:
+        """A scope, inside this one, in which one of the variables reads as another tensor."""
+        before = self.state_mapping[id(variable)]
+        self.state_mapping[id(variable)] = value
+        try:
+            yield
+        finally:
+            self.state_mapping[id(variable)] = before
 
     def call(self, model: keras.Model, inputs, **arguments) -> Tuple[Any, List[tf.Tensor]]:
         """What `model`, called inside, returns; the losses it has added and its regularisers."""

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from random_bases import arguments, bases, files, keras_api
 from random_bases.keras_api import keras
+from random_bases.models import linear_layers
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.sampling import STREAM_VERSION
 
@@ -142,13 +143,15 @@ def _load(path: str, header: Dict[str, Any], data: bytes, model: keras.Model) ->
         arguments.integer(name, header[name], 0)
     for position in header["trained"]:
         arguments.integer("trained", position, 0, len(weights) - 1)
+    variables = [weights[position] for position in header["trained"]]
     parametrisation = Parametrisation(
-        [weights[position] for position in header["trained"]],
+        variables,
         header["dimensions"],
         bases.deserialize(basis) if isinstance(basis, dict) else basis,
         header["compartments"],
         header["allocation"],
         header["seed"],
+        linear_layers.matrices(linear_layers.of(model, variables), variables),
     )
     sizes = list(parametrisation.subspace.compartment_sizes)
     if sizes != header["compartment_sizes"]:

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from random_bases import arguments, bases, keras_api
 from random_bases.bases.basis import Basis
+from random_bases.bases.kronecker import Matrix
 from random_bases.compartments import Allocation, Compartments
 from random_bases.subspace import Subspace
 
@@ -17,6 +18,7 @@ class Parametrisation:
 
     Args:
       variables: weights of a model; their values are theta0.
+      matrices: as for `random_bases.subspace.Subspace`.
       others: as for `SubspaceModel`.
     """
 
@@ -25,9 +27,10 @@ class Parametrisation:
         variables: Sequence,
         dimensions: int,
         basis: Union[str, Basis],
-        compartments: Compartments,
-        allocation: Allocation,
+        compartments: Optional[Compartments],
+        allocation: Optional[Allocation],
         seed: Optional[int],
+        matrices: Optional[Sequence[Optional[Matrix]]] = None,
     ):
         self.variables = list(variables)
         self.seed = arguments.seed(seed)
@@ -41,6 +44,7 @@ class Parametrisation:
             compartments,
             allocation,
             [keras_api.path_of(variable) for variable in self.variables],
+            matrices,
         )
 
     @property
@@ -48,15 +52,25 @@ class Parametrisation:
         """The number of coordinates, d."""
         return int(self.subspace.dimensions)
 
-    def theta(self, coordinates) -> List[tf.Tensor]:
-        """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
-        directions = self.expand(coordinates)
-        theta0 = [keras_api.value_of(variable) for variable in self.variables]
-        return [start + tf.cast(direction, start.dtype) for start, direction in zip(theta0, directions)]
+    @property
+    def factored(self) -> bool:
+        """Whether the basis is of factors, "kronecker"."""
+        return isinstance(self.basis, str) and self.basis == "kronecker"
 
-    def expand(self, coordinates) -> List[tf.Tensor]:
+    def theta0(self) -> List[tf.Tensor]:
+        """The weights' values, in their shapes and dtypes."""
+        return [keras_api.value_of(variable) for variable in self.variables]
+
+    def theta(self, coordinates, draw=0) -> List[tf.Tensor]:
+        """theta0 + P c, tensors of the weights' shapes and dtypes, from float32 [d]."""
+        directions = self.expand(coordinates, draw)
+        return [
+            start + tf.cast(direction, start.dtype) for start, direction in zip(self.theta0(), directions)
+        ]
+
+    def expand(self, coordinates, draw=0) -> List[tf.Tensor]:
         """P c: float32 tensors of the weights' shapes."""
-        return self.subspace.expand(coordinates, self.seed)
+        return self.subspace.expand(coordinates, self.seed, draw)
 
     def get_config(self) -> Dict[str, Any]:
         basis = self.basis

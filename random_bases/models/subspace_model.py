@@ -1,16 +1,18 @@
 """SubspaceModel: a Keras model of which only d coordinates train."""
 
-from typing import List, Optional, Sequence, Union
+from functools import partial
+from typing import Any, List, Optional, Sequence, Union
 
 import tensorflow as tf
 
-from random_bases import bases, keras_api, strategies
+from random_bases import arguments, bases, keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
 from random_bases.keras_api import keras, register_serializable, strategy_of
 from random_bases.keras_api.nested_functions import refuse_decorated_methods, users_classes
-from random_bases.models import compression
+from random_bases.models import compression, linear_layers
 from random_bases.models.parametrisation import Parametrisation
+from random_bases.models.taps import Taps
 
 # What Keras's `fit`, `evaluate` and `predict` call of the model that they are called of.
 _OF_TRAINING = (
@@ -25,18 +27,28 @@ _OF_TRAINING = (
 )
 
 
+OPTIMIZER_STATES = ("project", "keep", "reset")
+# What Keras calls averages of gradients, among an optimizer's variables.
+_FIRST_MOMENTS = ("momentum", "m")
+
+
 class Coordinates(keras.layers.Layer):
     """Holds the coordinates, float32 [d]: as a layer, which every format saves.
 
     Args:
       dimensions: d.
+      counts: whether it counts updates of the coordinates, too, `made`.
     """
 
-    def __init__(self, dimensions: int, **kwargs):
+    def __init__(self, dimensions: int, counts: bool = False, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.vector = self.add_weight(
             name="coordinates", shape=(dimensions,), initializer="zeros", dtype="float32"
         )
+        if counts:
+            self.made = self.add_weight(
+                name="updates", shape=(), initializer="zeros", dtype="int32", trainable=False
+            )
         self.built = True
 
 
@@ -46,8 +58,19 @@ class SubspaceModel(keras.Model):
 
     theta0 is the wrapped model's trainable weights, P's directions are drawn from `seed` whenever they
     are needed and never stored, and the coordinates c are the only trainable weights: so the optimizer
-    has state of size d, and whichever it is, the weights never leave the subspace. As in Li et al. 2018
-    (arXiv:1804.08838), where the smallest d that still works is the intrinsic dimension of the task.
+    has state of size d. Without redraws the weights never leave the subspace, whichever optimizer it is.
+    As in Li et al. 2018 (arXiv:1804.08838), where the smallest d that still works is the intrinsic
+    dimension of the task.
+
+    With `redraw_every=k` the wrapped model's weights take P c in after each update, c is zero again, and
+    after k updates the basis is drawn anew: with SGD and k = 1 it is `RandomBasesDescent` (Gressmann et
+    al. 2020). `fit` does that; a training loop of your own calls `advance()` after each update. Decay and
+    averages of the coordinates would mean nothing and are refused; regularisers see theta.
+
+    With basis="kronecker" the gradient of a kernel's coordinates is computed in the layer's backward pass,
+    (x A)^T (u B), and none of the kernel's shape: of Dense, EinsumDense (so attention), Conv1D to 3D and
+    Embedding layers. That takes less time and memory than training the weights themselves. All other
+    weights' gradients are computed and projected.
 
     It is compiled, fitted, evaluated, saved and loaded like any Keras model. Non-trainable state (moving
     averages, seed generators) is the wrapped model's own and is updated in training; its trainable
@@ -66,10 +89,16 @@ class SubspaceModel(keras.Model):
       dimensions: d, the number of directions over all compartments.
       basis: a name in `random_bases.bases.names()`, or a `Basis` with size D (the number of trained
         parameters) and d directions.
-      compartments: "network", "layer", "variable", an int (that many equal parts) or a list of sizes.
-      allocation: how `dimensions` is shared out: "even", "proportional" or a list.
+      compartments: "network", "layer", "variable", an int (that many equal parts) or a list of sizes; by
+        default "network", and "variable" with basis="kronecker", which allows no other.
+      allocation: how `dimensions` is shared out: "even", "proportional" or a list; by default "even", and
+        "proportional" with basis="kronecker".
       seed: of the directions, an int in [0, 2**64); None: one that Python's `random` draws. Attribute `seed`.
       name: of the model.
+      redraw_every: after how many updates the basis is drawn anew; None: never.
+      optimizer_state: what becomes of the optimizer's state, which is of the old coordinates, at a redraw.
+        "project": momentum and first moments m become P'^T P m, their part in the new basis P', and second
+        moments, whose scale coordinates share, are kept; "keep": all is kept; "reset": all is zero.
 
     Attributes:
       model: the wrapped model.
@@ -90,19 +119,30 @@ class SubspaceModel(keras.Model):
         model: keras.Model,
         dimensions: int,
         basis: Union[str, Basis] = "normal",
-        compartments: Compartments = "network",
-        allocation: Allocation = "even",
+        compartments: Optional[Compartments] = None,
+        allocation: Optional[Allocation] = None,
         seed: Optional[int] = None,
         name: str = "subspace_model",
+        redraw_every: Optional[int] = None,
+        optimizer_state: str = "project",
     ):
+        redraw_every = arguments.optional(arguments.integer, "redraw_every", redraw_every, 1)
+        arguments.one_of("optimizer_state", optimizer_state, OPTIMIZER_STATES)
+        variables = _checked(model).trainable_variables
+        linear = linear_layers.of(model, variables)
+        matrices = linear_layers.matrices(linear, variables)
         parametrisation = self._parametrise(
-            _checked(model).trainable_variables, dimensions, basis, compartments, allocation, seed
+            variables, dimensions, basis, compartments, allocation, seed, matrices
         )
         # The wrapped model casts its inputs and weights itself. Its policy makes `compile` scale losses.
         super().__init__(name=name, dtype=model.dtype_policy, autocast=False)
         self._parametrisation = parametrisation
         self.model = model
-        self._coordinates = Coordinates(dimensions, name="coordinates")
+        self.redraw_every = redraw_every
+        self.optimizer_state = optimizer_state
+        tapped = redraw_every is not None or parametrisation.factored
+        self._taps: Any = Taps(parametrisation, linear) if tapped else None
+        self._coordinates = Coordinates(dimensions, redraw_every is not None, name="coordinates")
         self._set_losses([])
         # Past the tracking of attributes, too: by them losses and metrics are given and logged.
         object.__setattr__(self, "output_names", getattr(model, "output_names", None))
@@ -124,11 +164,102 @@ class SubspaceModel(keras.Model):
 
     def call(self, inputs, training=None):
         del training  # the wrapped model finds it in the call's context
-        theta = self._parametrisation.theta(keras_api.value_of(self.coordinates))
-        with keras_api.Substitution(self._parametrisation.variables, theta) as substitution:
-            outputs, losses = substitution.call(self.model, inputs)
+        c = keras_api.value_of(self.coordinates)
+        if self._taps is None:
+            theta = self._parametrisation.theta(c)
+            with keras_api.Substitution(self._parametrisation.variables, theta) as substitution:
+                outputs, losses = substitution.call(self.model, inputs)
+        else:
+            outputs, losses, theta = self._call_tapped(inputs, c)
         self._set_losses([*losses, *self._penalties(theta)])
         return outputs
+
+    def _call_tapped(self, inputs, c):
+        if self.redraw_every is None:
+            plain = self._parametrisation.theta(tf.stop_gradient(c))
+        else:
+            # Taken in after each update. Without XLA, which leaves out what checks, this stops loops that
+            # do not.
+            message = "The coordinates are not zero: call advance() of a SubspaceModel after each update."
+            with tf.control_dependencies([tf.debugging.assert_equal(c, tf.zeros_like(c), message)]):
+                c = tf.identity(c)
+            plain = self._parametrisation.theta0()
+        draw = self._draw()
+        theta = self._taps.attach(c, plain, draw)
+        with keras_api.Substitution(self._parametrisation.variables, theta) as substitution:
+            with self._taps.rerouted(substitution, c, plain, draw):
+                outputs, losses = substitution.call(self.model, inputs)
+        return outputs, losses, theta
+
+    def _draw(self, updates=None) -> tf.Tensor:
+        """The number of the redraw, by how many updates were made."""
+        if self.redraw_every is None:
+            return tf.constant(0)
+        updates = keras_api.value_of(self._coordinates.made) if updates is None else updates
+        return updates // self.redraw_every
+
+    def train_step(self, *arguments):
+        if self.redraw_every is None:
+            return super().train_step(*arguments)
+        self._check_optimizer()
+        before = keras_api.updates_of(self.optimizer)
+        logs = super().train_step(*arguments)
+        self.advance(keras_api.updates_of(self.optimizer) - before)
+        return logs
+
+    def _check_optimizer(self) -> None:
+        # Not in `compile`: Keras 3 does not compile loaded models whose class has one of its own.
+        for name in ("weight_decay", "use_ema"):
+            value = getattr(self.optimizer, name, None)
+            if value:
+                raise ValueError(
+                    f"optimizer has {name}={value!r}, which would be of coordinates that each update leaves "
+                    f"at zero; allowed with redraw_every={self.redraw_every}: none."
+                )
+
+    def advance(self, updates=1) -> None:
+        """After an update of the coordinates: the weights take P c in, and the basis is redrawn in its turn.
+
+        `fit` calls it; so must a training loop of your own, after `optimizer.apply_gradients`.
+
+        Args:
+          updates: how many were made, 0 or 1: none where an optimizer accumulates gradients or skips a step.
+
+        Raises:
+          ValueError: if the model has no redraws.
+        """
+        if self.redraw_every is None:
+            raise ValueError("advance() is for redraw_every=k; this SubspaceModel has redraw_every=None.")
+        context = tf.distribute.get_replica_context()
+        if context is None or context.strategy.num_replicas_in_sync == 1:
+            self._advance(updates)
+        else:
+            context.merge_call(lambda strategy, updates: self._advance(_first(strategy, updates)), (updates,))
+
+    def _advance(self, updates) -> None:
+        made = keras_api.value_of(self._coordinates.made)
+        now = made + tf.cast(updates, tf.int32)
+        draw, new = self._draw(made), self._draw(now)
+        c = keras_api.value_of(self.coordinates)
+        with tf.control_dependencies([] if tf.executing_eagerly() else [c]):
+            self._taps.take_in(c, draw)
+            self._carry_optimizer_over(draw, new)
+            keras_api.tf_variable_of(self.coordinates).assign(tf.zeros_like(c))
+            keras_api.tf_variable_of(self._coordinates.made).assign(now)
+
+    def _carry_optimizer_over(self, draw, new) -> None:
+        if self.optimizer_state == "keep" or getattr(self, "optimizer", None) is None:
+            return
+        for name, slot in keras_api.slots_of(self.optimizer, self.coordinates).items():
+            if self.optimizer_state == "reset" or name in _FIRST_MOMENTS:
+                old = tf.convert_to_tensor(slot)
+                carried = partial(self._carried_over, old, draw, new)
+                slot.assign(tf.cond(tf.equal(draw, new), partial(tf.identity, old), carried))
+
+    def _carried_over(self, state: tf.Tensor, draw, new) -> tf.Tensor:
+        if self.optimizer_state == "reset":
+            return tf.zeros_like(state)
+        return self._taps.carried_over(state, draw, new)
 
     # For subclasses.
 
@@ -178,7 +309,8 @@ class SubspaceModel(keras.Model):
         """
         # On the device that trained it, whose directions they are.
         theta = strategies.call(
-            strategy_of(self), lambda: self._parametrisation.theta(keras_api.value_of(self.coordinates))
+            strategy_of(self),
+            lambda: self._parametrisation.theta(keras_api.value_of(self.coordinates), self._draw()),
         )
         clone = clone_model(self.model)
         trained = {id(v): value for v, value in zip(self._parametrisation.variables, theta)}
@@ -209,6 +341,12 @@ class SubspaceModel(keras.Model):
           ValueError: if the basis is of the "native" generator, whose samples depend on the device.
           OSError: if the file cannot be written.
         """
+        if self.redraw_every is not None:
+            raise ValueError(
+                "export_compressed is not possible with redraw_every="
+                f"{self.redraw_every}: the weights are no theta0 + P c of one basis. A ReplayLog of "
+                "RandomBasesDescent rebuilds such a run from its coordinates."
+            )
         return compression.save(path, self._parametrisation, self.model, self.coordinates.numpy())
 
     def get_config(self):
@@ -217,6 +355,8 @@ class SubspaceModel(keras.Model):
             "model": keras_api.serialize(self.model),
             "trainable": [layer.trainable for layer in keras_api.layers_of(self.model)],
             **self._parametrisation.get_config(),
+            "redraw_every": self.redraw_every,
+            "optimizer_state": self.optimizer_state,
         }
 
     @classmethod
@@ -227,6 +367,11 @@ class SubspaceModel(keras.Model):
         if isinstance(config["basis"], dict):
             config["basis"] = bases.deserialize(config["basis"])
         return cls(model, **config)
+
+
+def _first(strategy: tf.distribute.Strategy, value):
+    """A value that is equal on all replicas, in cross-replica context."""
+    return strategy.experimental_local_results(value)[0]
 
 
 def clone_model(model: keras.Model) -> keras.Model:

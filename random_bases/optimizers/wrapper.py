@@ -67,7 +67,8 @@ class Wrapper:
       basis: a name in `random_bases.bases.names()`, or a `Basis` with size D (the number of trained
         parameters) and d directions; or "history": the directions are the last d gradients, each divided
         by its length, and the first step, which has none before it, moves nothing. Those are stored.
-      compartments: "network", "layer", "variable", an int (that many equal parts) or a list of sizes.
+      compartments: "network", "layer", "variable", an int (that many equal parts) or a list of sizes; by
+        default "network", and "variable" with basis="kronecker", which allows no other.
       allocation: how `dimensions` is shared out: "even", "proportional" or a list.
       redraw_every: a basis is kept for so many weight updates; None: for ever. With "history": one
         gradient of so many is kept.
@@ -122,8 +123,8 @@ class Wrapper:
         dimensions: int,
         *,
         basis: Union[str, Dict[str, Any], Basis] = "normal",
-        compartments: Compartments = "network",
-        allocation: Allocation = "even",
+        compartments: Optional[Compartments] = None,
+        allocation: Optional[Allocation] = None,
         redraw_every: Optional[int] = 1,
         seed: Optional[int] = None,
         replicas: str = "shared",

@@ -30,6 +30,9 @@ FASTFOOD_SIGNS = 7  # the Fastfood basis's random signs before its first transfo
 FASTFOOD_PERMUTATION = 8  # ... its permutation
 FASTFOOD_NORMALS = 9  # ... its diagonal of normals
 FASTFOOD_BETWEEN = 10  # ... and the random signs between its last two transforms
+INPUT_FACTOR = 11  # the Kronecker basis's factor of inputs: a permutation, then random signs
+OUTPUT_FACTOR = 12  # ... and that of outputs
+CORE_OFFSET = 13  # ... and where its coordinates begin, if they are fewer than the factors have
 
 
 def as_seed(seed: Seed) -> tf.Tensor:

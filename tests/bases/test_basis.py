@@ -20,12 +20,26 @@ ADDRESS = (7, 3, 11)
 # The Hadamard basis has two kinds, for many directions and for few.
 @pytest.fixture(
     scope="module",
-    params=[("normal", DIMENSIONS), ("hadamard", DIMENSIONS), ("hadamard", FEW), ("fastfood", DIMENSIONS)],
-    ids=["normal", "hadamard", "hadamard, few", "fastfood"],
+    params=[
+        ("normal", DIMENSIONS),
+        ("hadamard", DIMENSIONS),
+        ("hadamard", FEW),
+        ("fastfood", DIMENSIONS),
+        ("kronecker", DIMENSIONS),
+    ],
+    ids=["normal", "hadamard", "hadamard, few", "fastfood", "kronecker"],
 )
 def basis(request):
     """One object for all tests, whose three programs are compiled once."""
-    return bases.get(request.param[0], SIZE, request.param[1])
+    return get(request.param[0], SIZE, request.param[1])
+
+
+def get(name, size, dimensions, **options):
+    """A basis; of the elements as a matrix of five columns, or one, if it must know one."""
+    if name == "kronecker":
+        columns = 1 if size % 5 else 5
+        options["matrix"] = (1, int(size) // columns, columns)
+    return bases.get(name, size, dimensions, **options)
 
 
 @pytest.fixture(scope="module")
@@ -352,9 +366,9 @@ def test_a_seed_that_is_none_is_refused(basis):
 
 
 def test_names_are_those_that_get_accepts():
-    assert bases.names() == sorted([*PER_BLOCK, "hadamard", "fastfood", "orthogonal"])
+    assert bases.names() == sorted([*PER_BLOCK, "hadamard", "fastfood", "kronecker", "orthogonal"])
     for name in bases.names():
-        basis = bases.get(name, size=9, dimensions=2)
+        basis = get(name, size=9, dimensions=2)
         assert (basis.size, basis.dimensions) == (9, 2)
 
 
@@ -404,7 +418,7 @@ def test_a_description_rebuilds_the_basis(original, eager):
 
 @pytest.mark.parametrize("name", bases.names())
 def test_numbers_may_be_of_numpy(name):
-    ours, plain = bases.get(name, np.int64(400), np.int32(6)), bases.get(name, 400, 6)
+    ours, plain = get(name, np.int64(400), np.int32(6)), get(name, 400, 6)
     assert json.dumps(ours.get_config()) == json.dumps(plain.get_config())
     np.testing.assert_array_equal(ours.project(np.ones(400), 1), plain.project(np.ones(400), 1))
 
