@@ -9,20 +9,21 @@ from pathlib import Path
 import tensorflow as tf  # first: Keras 2.6 under absl needs it before app.run
 from absl import app, flags
 
-from benchmarks import averaging, evolution, feedback_speed, fit, memory, peers, sketches, start
+from benchmarks import averaging, evolution, feedback_speed, fit, fused, memory, peers, sketches, start
 from benchmarks.measure import Figure, machine
 
 _PARTS = {
     "sketches": sketches,
     "fit": fit,
     "feedback": feedback_speed,
+    "fused": fused,
     "memory": memory,
     "start": start,
     "peers": peers,
     "evolution": evolution,
     "averaging": averaging,
 }
-_ALONE = ("sketches", "fit", "feedback", "memory", "start")  # those that need no other library
+_ALONE = ("sketches", "fit", "feedback", "fused", "memory", "start")  # those that need no other library
 
 _ONLY = flags.DEFINE_list("only", list(_ALONE), f"The parts to run, of {', '.join(_PARTS)}.")
 _JSON = flags.DEFINE_string("json", None, "A file to write the figures to.")
