@@ -95,7 +95,7 @@ def run(request):
         environment["TF_USE_LEGACY_KERAS"] = "1"
     cases = {name: case for name, case in CASES.items() if whole or name not in SLOW_CASES}
     command = [sys.executable, "-m", "tests.optimizers.replicas", str(k), json.dumps(cases)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, timeout=300)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, timeout=900)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     last = done.stdout.decode().splitlines()[-1]
     return k, json.loads(last[len("RESULTS ") :])
