@@ -12,6 +12,18 @@ Compartments = Union[str, int, Sequence[int]]
 Allocation = Union[str, Sequence[int]]
 
 
+def defaults(
+    basis: object, compartments: Optional[Compartments], allocation: Optional[Allocation]
+) -> Tuple[Compartments, Allocation]:
+    """What None stands for: a factored basis is of a variable each, with dimensions in proportion."""
+    factored = isinstance(basis, str) and basis == "kronecker"
+    if compartments is None:
+        compartments = "variable" if factored else "network"
+    if allocation is None:
+        allocation = "proportional" if factored else "even"
+    return compartments, allocation
+
+
 class Split(NamedTuple):
     """A split of a list of variables into compartments.
 

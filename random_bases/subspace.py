@@ -15,7 +15,7 @@ from tensorflow import Tensor
 from random_bases import bases
 from random_bases.bases.basis import Basis, differentiable, linear_map
 from random_bases.bases.kronecker import Matrix, matrix_of
-from random_bases.compartments import Allocation, Compartments, allocate, split
+from random_bases.compartments import Allocation, Compartments, allocate, defaults, split
 from random_bases.sampling.seeds import Seed, as_seed
 from random_bases.tensors import as_shapes, float_tensor, int32_scalar, size_of
 
@@ -80,15 +80,12 @@ class Subspace:
         self.dimensions = dimensions
         self._variable_sizes = sizes
         factored = isinstance(basis, str) and basis == "kronecker"
-        if compartments is None:
-            compartments = "variable" if factored else "network"
-        elif factored and compartments != "variable":
+        compartments, allocation = defaults(basis, compartments, allocation)
+        if factored and compartments != "variable":
             raise ValueError(
                 f'compartments={compartments!r} is not possible with basis="kronecker", whose '
                 'directions are of a variable each; allowed: "variable".'
             )
-        if allocation is None:
-            allocation = "proportional" if factored else "even"
         self._split = split(sizes, compartments, paths)
         self.compartment_sizes = self._split.sizes
         self.compartment_dimensions = allocate(self._split.sizes, dimensions, allocation)

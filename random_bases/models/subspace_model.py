@@ -143,6 +143,9 @@ class SubspaceModel(keras.Model):
         tapped = redraw_every is not None or parametrisation.factored
         self._taps: Any = Taps(parametrisation, linear) if tapped else None
         self._coordinates = Coordinates(dimensions, redraw_every is not None, name="coordinates")
+        if redraw_every is not None:
+            # Of this model, not of the class: IPUs allow no class with a training step of its own.
+            self.__dict__["train_step"] = self._train_step
         self._set_losses([])
         # Past the tracking of attributes, too: by them losses and metrics are given and logged.
         object.__setattr__(self, "output_names", getattr(model, "output_names", None))
@@ -198,9 +201,7 @@ class SubspaceModel(keras.Model):
         updates = keras_api.value_of(self._coordinates.made) if updates is None else updates
         return updates // self.redraw_every
 
-    def train_step(self, *arguments):
-        if self.redraw_every is None:
-            return super().train_step(*arguments)
+    def _train_step(self, *arguments):
         self._check_optimizer()
         before = keras_api.updates_of(self.optimizer)
         logs = super().train_step(*arguments)

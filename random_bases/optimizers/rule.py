@@ -14,7 +14,7 @@ from tensorflow import Tensor
 from random_bases import arguments, bases
 from random_bases.arguments import fraction, integer, is_int, is_number, one_of, plain
 from random_bases.bases.basis import Basis
-from random_bases.compartments import Allocation, Compartments, allocate, split
+from random_bases.compartments import Allocation, Compartments, allocate, defaults, split
 from random_bases.optimizers import history
 from random_bases.optimizers.collectives import SingleReplica
 from random_bases.optimizers.directions import PartlyRedrawn, Redraws, SeededDirections, StateSpec
@@ -61,6 +61,7 @@ class RandomBasesRule:
         if isinstance(allocation, str):
             allocate([1], 1, allocation)
         # As what JSON has: they go into configurations.
+        compartments, allocation = defaults(basis, compartments, allocation)
         self.compartments = plain(compartments)
         self.allocation = plain(allocation)
         self.redraw_every = (
