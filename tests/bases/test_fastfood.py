@@ -99,7 +99,8 @@ def test_a_compiled_network_sized_direction_has_unit_length_and_project_is_the_a
     assert abs(np.mean((direction * np.sqrt(basis.size)) ** 4) - 3) < 5 * np.sqrt(96 / basis.size)
 
 
-@pytest.mark.parametrize(("size", "dimensions"), [(8, 3), (7, 2)])
+# Not 8: in a loop, TensorFlow 2.6's XLA compiles a gather from 8 numbers wrongly for CPUs with AVX512_FP16.
+@pytest.mark.parametrize(("size", "dimensions"), [(16, 3), (7, 2)])
 def test_the_mean_of_p_pt_over_draws_is_d_over_n_times_the_identity(size, dimensions):
     draws = 3000
     found = sketches_of_units(bases.get("fastfood", size, dimensions), draws)
