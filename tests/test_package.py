@@ -58,7 +58,8 @@ ROOMS = {
         "subspace",
     },
     "models": {
-        *("arguments", "bases", "compartments", "files", "keras_api", "sampling", "strategies", "subspace"),
+        *("arguments", "bases", "compartments", "device", "files", "keras_api", "sampling", "strategies"),
+        "subspace",
     },
     "averaging": {
         "tensors",

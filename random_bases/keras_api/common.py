@@ -74,23 +74,28 @@ def updates_of(optimizer) -> tf.Tensor:
     return tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64)
 
 
+def innermost(optimizer) -> Any:
+    """The optimizer that an optimizer wraps, as one that scales losses does; itself if it wraps none."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return optimizer if inner is None else innermost(inner)
+
+
 def slots_of(optimizer, variable) -> Dict[str, Any]:
-    """The optimizer's float variables of one trained variable, by Keras's names: "momentum", "velocity"."""
-    if GENERATION == "keras2.6":
+    """The innermost optimizer's state of one trained variable, by Keras's names: "momentum", "velocity".
+
+    Gradients that it accumulates are none.
+    """
+    optimizer = innermost(optimizer)
+    if hasattr(optimizer, "get_slot_names"):  # Keras 2.6, and what tf-keras calls legacy
         return {name: optimizer.get_slot(variable, name) for name in optimizer.get_slot_names()}
-    every = optimizer.variables if not callable(optimizer.variables) else optimizer.variables()
     found = {}
-    for slot in every:
-        path = getattr(slot, "path", slot.name).split(":")[0]
+    for slot in optimizer.variables:
         if GENERATION == "keras3":  # "adam/dense_kernel_momentum"
-            name = path.rpartition("_")[2]
-        else:  # "Adam/m/dense/kernel"
-            name = path.partition("/" + variable.name.split(":")[0])[0].rpartition("/")[2]
-        if (
-            tuple(slot.shape) == tuple(variable.shape)
-            and slot.dtype == variable.dtype
-            and "accumul" not in path
-        ):
+            before, reference, name = slot.path.partition("/" + variable.path.replace("/", "_") + "_")
+        else:  # "Adam/m/dense/kernel:0"
+            before, reference, _ = slot.name.partition("/" + variable.name.split(":")[0])
+            name = before.rpartition("/")[2]
+        if reference and name != "gradient_accumulator":
             found[name] = slot
     return found
 

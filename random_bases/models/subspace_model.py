@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Sequence, Union
 
 import tensorflow as tf
 
-from random_bases import arguments, bases, keras_api, strategies
+from random_bases import arguments, bases, device, keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
 from random_bases.keras_api import keras, register_serializable, strategy_of
@@ -29,7 +29,7 @@ _OF_TRAINING = (
 
 OPTIMIZER_STATES = ("project", "keep", "reset")
 # What Keras calls averages of gradients, among an optimizer's variables.
-_FIRST_MOMENTS = ("momentum", "m")
+_FIRST_MOMENTS = ("momentum", "m", "average_gradient", "mg")
 
 
 class Coordinates(keras.layers.Layer):
@@ -127,6 +127,8 @@ class SubspaceModel(keras.Model):
         optimizer_state: str = "project",
     ):
         redraw_every = arguments.optional(arguments.integer, "redraw_every", redraw_every, 1)
+        if redraw_every is not None:
+            device.at_hand().refuse(f"redraw_every={redraw_every} of a SubspaceModel")
         arguments.one_of("optimizer_state", optimizer_state, OPTIMIZER_STATES)
         variables = _checked(model).trainable_variables
         linear = linear_layers.of(model, variables)
@@ -144,7 +146,8 @@ class SubspaceModel(keras.Model):
         self._taps: Any = Taps(parametrisation, linear) if tapped else None
         self._coordinates = Coordinates(dimensions, redraw_every is not None, name="coordinates")
         if redraw_every is not None:
-            # Of this model, not of the class: IPUs allow no class with a training step of its own.
+            # Of this model, not of the class: IPUs allow no class with a training step of its own, and a
+            # model without redraws needs none.
             self.__dict__["train_step"] = self._train_step
         self._set_losses([])
         # Past the tracking of attributes, too: by them losses and metrics are given and logged.
@@ -211,7 +214,7 @@ class SubspaceModel(keras.Model):
     def _check_optimizer(self) -> None:
         # Not in `compile`: Keras 3 does not compile loaded models whose class has one of its own.
         for name in ("weight_decay", "use_ema"):
-            value = getattr(self.optimizer, name, None)
+            value = getattr(keras_api.innermost(self.optimizer), name, None)
             if value:
                 raise ValueError(
                     f"optimizer has {name}={value!r}, which would be of coordinates that each update leaves "

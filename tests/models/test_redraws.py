@@ -248,7 +248,10 @@ def test_the_optimizers_state_at_a_redraw(state):
     model, x = networks.build("sequential")
     sub = rb.SubspaceModel(model, 20, basis="kronecker", seed=SEED, redraw_every=2, optimizer_state=state)
     compiled(sub, keras.optimizers.Adam(0.01))
-    slots = lambda: rb.keras_api.slots_of(sub.optimizer, sub.coordinates)  # noqa: E731
+
+    def slots():
+        return rb.keras_api.slots_of(sub.optimizer, sub.coordinates)
+
     x, y = x[:2], networks.targets()[:2]
     fit(sub, x, y, epochs=1)
     (first,) = (name for name in slots() if name in ("m", "momentum"))
@@ -272,6 +275,46 @@ def test_the_optimizers_state_at_a_redraw(state):
     for name in (first, second):
         np.testing.assert_allclose(new[name], expected[name], atol=1e-6)
     assert np.abs(old[first]).max() > 1e-3
+
+
+def optimizers():
+    """Optimizer -> the names of its state, first moments first, of this Keras."""
+    new = GENERATION != "keras2.6"
+    adam = ("momentum", "velocity") if GENERATION == "keras3" else ("m", "v")
+    found = {
+        "adam": (keras.optimizers.Adam(0.01), adam),
+        "scaled": (keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam(0.01)), adam),
+        "sgd": (keras.optimizers.SGD(0.01, momentum=0.9), ("momentum" if GENERATION == "keras3" else "m",)),
+        "rmsprop": (
+            keras.optimizers.RMSprop(0.01, momentum=0.9, centered=True),
+            ("momentum", "average_gradient", "velocity") if new else ("momentum", "mg", "rms"),
+        ),
+        "adagrad": (keras.optimizers.Adagrad(0.01), ("accumulator",)),
+    }
+    if GENERATION == "keras2.6":
+        found["sgd"] = (keras.optimizers.SGD(0.01, momentum=0.9), ("momentum",))
+    if GENERATION == "tf_keras":
+        found["legacy"] = (keras.optimizers.legacy.Adam(0.01), adam)
+    return found
+
+
+@pytest.mark.parametrize("name", optimizers())
+def test_every_state_of_an_optimizer_is_known(name):
+    """At a redraw "reset" makes all of it zero, "project" its averages of gradients those of the new basis."""
+    optimizer, names = optimizers()[name]
+    model, x = networks.build("sequential")
+    sub = rb.SubspaceModel(model, 20, basis="kronecker", seed=SEED, redraw_every=2, optimizer_state="reset")
+    compiled(sub, optimizer)
+    x, y = x[:2], networks.targets()[:2]
+
+    def state():
+        return {key: slot.numpy() for key, slot in rb.keras_api.slots_of(optimizer, sub.coordinates).items()}
+
+    fit(sub, x, y, epochs=1)
+    assert set(state()) == set(names)
+    assert all(np.any(values) for values in state().values())
+    fit(sub, x, y, epochs=1)
+    assert not any(np.any(values) for values in state().values())
 
 
 def test_a_run_that_is_saved_goes_on_bit_for_bit(tmp_path):
@@ -373,9 +416,11 @@ def test_arguments_that_are_not_allowed(arguments, error, message):
 
 @pytest.mark.skipif(GENERATION == "keras2.6", reason="Keras 2.6 has no weight decay")
 @pytest.mark.parametrize("options", [{"weight_decay": 0.01}, {"use_ema": True}])
-def test_decay_and_averages_of_coordinates_are_refused(options):
+@pytest.mark.parametrize("scaled", [False, True])
+def test_decay_and_averages_of_coordinates_are_refused(options, scaled):
     sub = rb.SubspaceModel(networks.build("sequential")[0], 20, basis="kronecker", redraw_every=1)
-    sub.compile(keras.optimizers.Adam(0.01, **options), loss="mse")
+    optimizer = keras.optimizers.Adam(0.01, **options)
+    sub.compile(keras.mixed_precision.LossScaleOptimizer(optimizer) if scaled else optimizer, loss="mse")
     with pytest.raises(ValueError, match=next(iter(options))):
         fit(sub, normal(2, 5), networks.targets()[:2])
 
