@@ -205,6 +205,41 @@ def test_a_subspace_model_trains_as_on_the_cpu(replicas, pod):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_a_factored_subspace_model_trains_as_on_the_cpu(strategy):
+    layers, seeded = keras.layers, keras.initializers.GlorotUniform
+    x = np.random.default_rng(0).normal(size=[16, 6, 6, 3]).astype(np.float32)
+    y = x[:, 0, 0]
+
+    def build():
+        model = keras.Sequential(
+            [
+                keras.Input((6, 6, 3)),
+                layers.Conv2D(4, 3, activation="tanh", kernel_initializer=seeded(seed=1)),
+                layers.Flatten(),
+                layers.Dense(3, kernel_initializer=seeded(seed=2)),
+            ]
+        )
+        sub = rb.SubspaceModel(model, dimensions=40, basis="kronecker", seed=0)
+        sub.compile(keras.optimizers.SGD(1.0, gradient_aggregator=ipu.mean_gradients), "mse")
+        return sub
+
+    here = build()
+    here.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    with strategy.scope():
+        there = build()
+    there.fit(x, y, batch_size=4, epochs=2)
+    assert device_ops.forbidden(strategy.program.graph) == set()
+    assert np.abs(here.coordinates.numpy()).max() > 0.01
+    np.testing.assert_allclose(there.coordinates.numpy(), here.coordinates.numpy(), atol=1e-5)
+
+
+def test_a_subspace_model_with_redraws_is_refused(strategy):
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+        with pytest.raises(ValueError, match="redraw_every=1 of a SubspaceModel does not work on the IPU"):
+            rb.SubspaceModel(model, dimensions=5, basis="kronecker", redraw_every=1)
+
+
 @pytest.mark.parametrize(
     "memory_limit", [2**27, pytest.param(0, marks=pytest.mark.slow)], ids=["together", "in place"]
 )

@@ -258,8 +258,8 @@ def _moments(basis: Basis) -> Tuple[float, float, float]:
         return v * d / n, v**2 * (d * d + d) / n**2, v**2 * d / n**2
     else:
         raise ValueError(
-            f"basis={basis!r} has no theory of its cosines; allowed: the bases of `random_bases.bases` whose "
-            "entries have mean 0."
+            f"basis={basis!r} has no theory of its cosines; allowed: hadamard, orthogonal, fastfood, and "
+            "bases of independent entries with mean 0."
         )
     # A sum of projectors of rank b, independent of each other. For one of them, Pi u = a u +
     # sqrt(a (1 - a)) w with a ~ Beta(b / 2, (n - b) / 2) and w uniform on the sphere orthogonal to u.

@@ -1,5 +1,11 @@
 """SubspaceModel with redraws and with factored bases: gradients that are coordinates from the start."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -300,7 +306,7 @@ def optimizers():
 
 @pytest.mark.parametrize("name", optimizers())
 def test_every_state_of_an_optimizer_is_known(name):
-    """At a redraw "reset" makes all of it zero, "project" its averages of gradients those of the new basis."""
+    """So "reset" makes all of it zero at a redraw."""
     optimizer, names = optimizers()[name]
     model, x = networks.build("sequential")
     sub = rb.SubspaceModel(model, 20, basis="kronecker", seed=SEED, redraw_every=2, optimizer_state="reset")
@@ -371,6 +377,58 @@ def test_a_redraw_waits_for_accumulated_gradients():
     assert int(sub._coordinates.made.numpy()) == 2
     for ours, theirs in zip(model.get_weights(), other.get_weights()):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+# On two replicas, with what all-reduces are handed; on one, with the whole batches.
+_REPLICAS = """
+import json
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import random_bases as rb
+from random_bases.keras_api import keras, tf_variable_of
+from tests import networks
+
+def train(strategy):
+    with strategy.scope():
+        model, x = networks.build("sequential")
+        sub = rb.SubspaceModel(model, 20, basis="kronecker", seed=3, redraw_every=2)
+        options = {} if rb.keras_api.GENERATION == "keras2.6" else {"jit_compile": False}
+        sub.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss=keras.losses.MeanSquaredError(), **options)
+    data = tf.data.Dataset.from_tensor_slices((x, networks.targets())).batch(2)
+    sub.fit(data, epochs=2, shuffle=False, verbose=0)
+    return [tf_variable_of(v) for v in model.trainable_variables]
+
+from tensorflow.python.distribute import cross_device_ops
+sizes, original = set(), cross_device_ops.CrossDeviceOps.batch_reduce
+def batch_reduce(self, op, pairs, *arguments, **options):
+    sizes.update(int(value.values[0].shape.num_elements()) for value, _ in pairs)
+    return original(self, op, pairs, *arguments, **options)
+cross_device_ops.CrossDeviceOps.batch_reduce = batch_reduce
+
+two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+weights = train(two)
+replicas = [[local.numpy() for local in two.experimental_local_results(v)] for v in weights]
+one = [v.numpy() for v in train(tf.distribute.get_strategy())]
+print("RESULTS " + json.dumps({
+    "equal": all(np.array_equal(a, b) for a, b in replicas),
+    "off": max(float(abs(a - c).max()) for (a, _), c in zip(replicas, one)),
+    "reduced": max(sizes),
+}))
+"""
+
+
+@pytest.mark.slow
+def test_replicas_exchange_coordinates_and_have_the_same_weights():
+    root = Path(__file__).resolve().parents[2]
+    environment = dict(os.environ, PYTHONPATH=str(root), TF_CPP_MIN_LOG_LEVEL="3")
+    done = subprocess.run(
+        [sys.executable, "-c", _REPLICAS], env=environment, cwd=str(root), stdout=subprocess.PIPE, timeout=600
+    )
+    assert done.returncode == 0
+    found = json.loads(done.stdout.decode().splitlines()[-1][len("RESULTS ") :])
+    assert found["equal"] and found["off"] < 1e-6
+    assert found["reduced"] == 20  # the coordinates' gradient is the largest
 
 
 def test_a_fixed_factored_basis_is_exported_in_a_few_bytes(tmp_path):
