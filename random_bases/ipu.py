@@ -129,7 +129,8 @@ def replicas(strategy: tf.distribute.Strategy) -> int:
         return options["replicas"]  # before it attaches, a device's number does not tell how many IPUs it has
     from tensorflow.python import ipu
 
-    count = ipu.utils.get_num_of_ipus_in_device(strategy.extended.worker_devices[0])
+    # NumPy's int64 there, of which a share would be a float64, which the IPU lacks.
+    count = int(ipu.utils.get_num_of_ipus_in_device(strategy.extended.worker_devices[0]))
     return count // ipus_per_replica(strategy)
 
 

@@ -8,6 +8,9 @@ from random_bases import ipu
 from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
 
+# What a batch may have; Keras there casts float64 to float32.
+_TYPES = (tf.float64, tf.float32, tf.float16, tf.int32, tf.int64, tf.bool, tf.int8, tf.uint8)
+
 
 def check_fit(
     model,
@@ -34,6 +37,7 @@ def check_fit(
         raise ValueError(f"model={model.name!r} was not made in the scope of an IPU's strategy.")
     count = ipu.replicas(strategy) // ipu.instances(strategy)[1]
     check_model(model, ipu.ipus_per_replica(strategy))
+    check_accumulation(model)
     check_batches(dataset)
     if steps_per_epoch is None:
         steps_per_epoch = number_of_batches(dataset)
@@ -60,7 +64,36 @@ def check_model(model, ipus_per_replica: int) -> None:
 
 
 def _is_pipelined(model) -> bool:
-    return any(each.pipeline_stage is not None for each in model.get_pipeline_stage_assignment())
+    if isinstance(model, SubspaceModel):
+        model = model.model  # whose stages would be its own
+    try:
+        assignments = model.get_pipeline_stage_assignment()
+    except RuntimeError:  # a subclassed model that was not built: nobody has assigned it stages
+        return False
+    return _any_stage(assignments)
+
+
+def _any_stage(assignments) -> bool:
+    """Whether a layer has a pipeline stage, also one of a model in the model."""
+    return any(
+        _any_stage(each.pipeline_stage_assignments)
+        if each.is_nested_model
+        else each.pipeline_stage is not None
+        for each in assignments
+    )
+
+
+def check_accumulation(model) -> None:
+    """Raises ValueError for gradients that are accumulated by what never calls `apply_gradients`."""
+    # Private, and absent where Keras has no such option.
+    if isinstance(model.optimizer, RandomBasesDescent) and getattr(
+        model, "_use_v2_gradient_accumulation_optimizer", False
+    ):
+        raise ValueError(
+            "set_gradient_accumulation_options(use_v2_gradient_accumulation_optimizer=True) takes the update "
+            "of each variable from the optimizer, not apply_gradients, and RandomBasesDescent needs all "
+            "gradients at once; allowed: False, the default."
+        )
 
 
 def check_batches(dataset: tf.data.Dataset) -> None:
@@ -71,7 +104,7 @@ def check_batches(dataset: tf.data.Dataset) -> None:
                 f"dataset has batches of shape {spec.shape}; programs for the IPU need static shapes: use "
                 "batch(..., drop_remainder=True), and sizes that are known."
             )
-        if spec.dtype not in (tf.float32, tf.float16, tf.int32, tf.int64, tf.bool, tf.int8, tf.uint8):
+        if spec.dtype not in _TYPES:
             raise ValueError(
                 f"dataset has {spec.dtype.name}, which the IPU does not; cast it, e.g. to float32."
             )

@@ -28,7 +28,7 @@ class Context(NamedTuple):
     replicas: int
 
     def run(self, function: Callable, *arguments):
-        """function(*arguments), compiled for the IPU; what the last replica returns, as arrays."""
+        """function(*arguments), compiled for the IPU; what the first replica returns, as arrays."""
         program = tf.function(function, jit_compile=True, autograph=False)
         with self.strategy.scope():
             results = self.strategy.run(program, arguments)

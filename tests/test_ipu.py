@@ -172,10 +172,59 @@ def test_batches_without_static_shapes_sizes_or_types_are_refused(double):
     model = _model()
     with pytest.raises(ValueError, match=r"shape \(None, 4\).*drop_remainder=True"):
         ipu_fit.check_fit(model, _data())
-    with pytest.raises(ValueError, match="float64, which the IPU does not"):
-        ipu_fit.check_fit(model, _data(drop_remainder=True).map(lambda x, y: (tf.cast(x, tf.float64), y)))
+    with pytest.raises(ValueError, match="string, which the IPU does not"):
+        ipu_fit.check_fit(model, _data(drop_remainder=True).map(lambda x, y: (tf.as_string(x), y)))
     with pytest.raises(ValueError, match="needs a dataset of known size"):
         ipu_fit.check_fit(model, _data(drop_remainder=True).repeat())
+
+
+def test_batches_of_float64_are_let_pass_as_keras_casts_them(double):
+    model, data = _model(), _data(drop_remainder=True).map(lambda x, y: (tf.cast(x, tf.float64), y))
+    ipu_fit.check_fit(model, data)
+    model.fit(data)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.layer = keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+
+def _nested(model):
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    if model == "sequential":
+        return keras.Sequential([keras.Input((4,)), inner, keras.layers.Dense(2)])
+    x = keras.Input((4,))
+    return keras.Model(x, keras.layers.Dense(2)(inner(x)))
+
+
+@pytest.mark.parametrize("model", ["subclassed", "functional", "sequential"])
+def test_models_that_are_not_built_or_nest_are_checked_and_train(double, model):
+    with rb.strategies.get("ipu").scope():
+        model = Subclassed() if model == "subclassed" else _nested(model)
+        model.compile("sgd", "mse")
+    data = _data(drop_remainder=True)
+    ipu_fit.check_fit(model, data)
+    model.fit(data)
+    ipu_fit.check_fit(model, data)  # built, by now
+
+
+def test_the_accumulation_that_leaves_the_update_out_is_refused_by_name(double):
+    optimizer = rb.RandomBasesDescent(keras.optimizers.SGD(1.0), dimensions=3, seed=0)
+    model, data = _model(1, optimizer), _data(drop_remainder=True)
+    model.compile(optimizer, "mse", steps_per_execution=2)
+    model.set_gradient_accumulation_options(2, "mean", use_v2_gradient_accumulation_optimizer=True)
+    message = "use_v2_gradient_accumulation_optimizer=True.*allowed: False"
+    with pytest.raises(ValueError, match=message):
+        ipu_fit.check_fit(model, data, steps_per_execution=2, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match=message):  # without asking first
+        model.fit(data)
+    model.set_gradient_accumulation_options(2, "mean")
+    ipu_fit.check_fit(model, data, steps_per_execution=2, gradient_accumulation_steps=2)
+    model.fit(data)
 
 
 # --- Pipeline stages ----------------------------------------------------------------------------------
@@ -249,13 +298,22 @@ def test_what_cannot_be_pipelined_is_refused_by_name(double):
 
 
 def test_a_subspace_model_cannot_be_pipelined(double):
-    model = _in_stages(False, _dense, "sgd")
+    model = _in_stages(True, _dense, "sgd", ipus_per_replica=2)
     with model.distribute_strategy.scope():
         sub = rb.SubspaceModel(model, dimensions=3, seed=0)
         sub.compile("sgd", "mse")
-    sub.set_pipeline_stage_assignment([(model, 0)])
     with pytest.raises(ValueError, match="SubspaceModel cannot train a model in pipeline stages"):
         ipu_fit.check_fit(sub, _data(drop_remainder=True))
+
+
+def test_stages_of_a_nested_model_count(double):
+    with rb.strategies.get("ipu", ipus_per_replica=2).scope():
+        inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+        inner.set_pipeline_stage_assignment([0, 1])
+        model = keras.Sequential([keras.Input((4,)), inner])
+        model.compile(rb.RandomBasesDescent("sgd", dimensions=3, seed=0), "mse")
+    with pytest.raises(ValueError, match="RandomBasesDescent cannot train a model in pipeline stages"):
+        ipu_fit.check_fit(model, _data(drop_remainder=True))
 
 
 # --- What else is refused -----------------------------------------------------------------------------

@@ -199,6 +199,8 @@ def test_a_subspace_model_trains_as_on_the_cpu(replicas, pod):
             there = build()
         there.fit(x, y, batch_size=8 // replicas, epochs=2)
         trained = there.materialize().get_weights()
+        assert there.output_names == there.model.output_names
+        assert [w.shape for w in there.get_weights()] == [w.shape for w in here.get_weights()]
     assert np.abs(here.coordinates.numpy()).max() > 0.1
     np.testing.assert_allclose(there.coordinates.numpy(), here.coordinates.numpy(), atol=1e-5)
     for a, b in zip(trained, here.materialize().get_weights()):

@@ -54,6 +54,11 @@ def add_float32_weight(layer, **arguments):
     return layer.add_weight(dtype="float32", **{name: False}, **arguments)
 
 
+def is_symbolic(inputs) -> bool:
+    """Whether there are Keras tensors among inputs: of a graph of layers, of which nothing is computed."""
+    return any(hasattr(each, "_keras_history") for each in tf.nest.flatten(inputs))
+
+
 def strategy_of(model) -> tf.distribute.Strategy:
     """The strategy in whose scope a model was made."""
     return model.distribute_strategy

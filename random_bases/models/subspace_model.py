@@ -51,6 +51,10 @@ class Coordinates(keras.layers.Layer):
             )
         self.built = True
 
+    def call(self, inputs):
+        """Its inputs: where a model's layers are those that its `call` calls (see `SubspaceModel.call`)."""
+        return inputs
+
 
 @register_serializable
 class SubspaceModel(keras.Model):
@@ -150,8 +154,6 @@ class SubspaceModel(keras.Model):
             # model without redraws needs none.
             self.__dict__["train_step"] = self._train_step
         self._set_losses([])
-        # Past the tracking of attributes, too: by them losses and metrics are given and logged.
-        object.__setattr__(self, "output_names", getattr(model, "output_names", None))
         self.built = True
 
     @property
@@ -170,6 +172,10 @@ class SubspaceModel(keras.Model):
 
     def call(self, inputs, training=None):
         del training  # the wrapped model finds it in the call's context
+        if keras_api.is_symbolic(inputs):
+            # Keras on the IPU draws the graph of a subclassed model before it trains it. The layers there
+            # become the model's: these are all that it has.
+            return self._coordinates(self.model(inputs))
         c = keras_api.value_of(self.coordinates)
         if self._taps is None:
             theta = self._parametrisation.theta(c)
@@ -282,6 +288,15 @@ class SubspaceModel(keras.Model):
     def _set_losses(self, losses: List[tf.Tensor]) -> None:
         # Past the tracking of attributes: these are tensors, which no checkpoint can hold.
         object.__setattr__(self, "_losses_of_call", losses)
+
+    @property
+    def output_names(self):
+        """The wrapped model's, by which losses and metrics are given and logged."""
+        return getattr(self.model, "output_names", None)
+
+    @output_names.setter
+    def output_names(self, names):
+        """Keras sets those of the layers that it finds: they stay the wrapped model's."""
 
     @property
     def compute_dtype(self):

@@ -20,10 +20,7 @@ _DelegatingTrackableMixin: Any = next(
 )
 
 
-@register_serializable
-class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Optimizer):
-    __doc__ = Wrapper.__doc__
-
+class _Adapter(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Optimizer):
     # Built like Keras's LossScaleOptimizer: no state of its own, so OptimizerV2.__init__ is not called.
     def _wrap(self, inner_optimizer, rule, name):
         object.__setattr__(self, "inner_optimizer", inner_optimizer)
@@ -154,8 +151,25 @@ class RandomBasesDescent(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Op
             grads_and_vars, name=name, experimental_aggregate_gradients=False
         )
 
+    def _refuse_single_updates(self, *unused):
+        raise ValueError(
+            "RandomBasesDescent is asked to update a single variable, by a wrapper that does not call its "
+            "apply_gradients, as use_v2_gradient_accumulation_optimizer=True of Keras on the IPU does (which "
+            "has removed the optimizer's clipping, too: make a new one); allowed: False, the default."
+        )
+
+    # What is asked of an optimizer in that case.
+    _prepare = _resource_apply_dense = _resource_apply_sparse = _refuse_single_updates
+
     def get_config(self):
         return {"name": self._name, **super().get_config()}
+
+
+@register_serializable
+class RandomBasesDescent(_Adapter):
+    # A class below one that has all of it: versions of Keras on the IPU that accumulate gradients ask whether
+    # the next class in line has the same `minimize`, which `Wrapper` has not.
+    __doc__ = Wrapper.__doc__
 
 
 def _key(variable):

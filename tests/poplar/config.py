@@ -2,6 +2,8 @@
 
 import os
 
+import numpy as np
+
 from tests.poplar.contract import SYMBOLS, arguments, enumerations, literal
 
 _NAME = "tensorflow.python.ipu.config.IPUConfig"
@@ -52,14 +54,10 @@ class IPUConfig(_Category):
 
 
 class System:
-    """What is configured in this process; `reset` on leaving the double."""
+    """What is configured in this process, while the double is there."""
 
-    def __init__(self):
-        self.reset()
-
-    def reset(self):
-        self.config = None
-        self.pod = None
+    config = None
+    pod = None
 
 
 SYSTEM = System()
@@ -91,5 +89,6 @@ def get_num_of_ipus_in_device(ipu_device, device="cpu"):
         raise RuntimeError("No IPU devices are configured.")
     wanted = SYSTEM.config.auto_select_ipus
     if not wanted:
-        return 1  # what a device id stands for only hardware knows
-    return wanted if isinstance(wanted, int) else wanted[int(ipu_device.rsplit(":", 1)[1])]
+        return np.int64(1)  # what a device id stands for only hardware knows
+    # What came through TensorFlow is NumPy's.
+    return np.int64(wanted if isinstance(wanted, int) else wanted[int(ipu_device.rsplit(":", 1)[1])])

@@ -47,13 +47,13 @@ def installed(pod=None, horovod=False, flags=""):
         for name, function in random_ops.patches().items():
             stack.enter_context(mock.patch.object(random_ops.MODULE, name, function))
         stack.enter_context(pipelines.recorded())
+        for name in ("keras", keras.__name__, tf.keras.__name__):
+            module = sys.modules.get(name, keras)
+            stack.enter_context(mock.patch.object(module, "ipu", modules["keras.ipu"], create=True))
         stack.enter_context(_not_optimized())
-        SYSTEM.pod = pod
         stack.enter_context(mock.patch.dict(ipu._MADE, clear=True))
-        try:
-            yield
-        finally:
-            SYSTEM.reset()
+        stack.enter_context(mock.patch.multiple(SYSTEM, config=None, pod=pod))
+        yield
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ The contract was read off Graphcore's public sources, which it names. What is ke
 defaults, enumerations and configuration options.
 """
 
+import ast
 import json
 import sys
 from pathlib import Path
@@ -13,12 +14,18 @@ from pathlib import Path
 MODULES = (
     "tensorflow.python.ipu.config.",
     "tensorflow.python.ipu.ipu_strategy.",
+    "tensorflow.python.ipu.ipu_infeed_queue.",
+    "tensorflow.python.ipu.ipu_outfeed_queue.",
+    "tensorflow.python.ipu.gradient_accumulation.",
+    "tensorflow.python.ipu.loops.",
+    "tensorflow.python.ipu.scopes.",
     "tensorflow.python.ipu.utils.",
     "tensorflow.python.ipu.ops.all_to_all_op.",
     "tensorflow.python.ipu.ops.cross_replica_ops.",
     "tensorflow.python.ipu.ops.replication_ops.",
     "tensorflow.python.ipu.distributed.popdist_strategy.",
     "keras.ipu.extensions.",
+    "ipu_tensorflow_addons.",
 )
 FIELDS = ("kind", "parameters", "also_reachable_as", "member_values", "attribute_tree", "target")
 
@@ -29,6 +36,10 @@ def reduced(contract):
         for name, entry in contract["symbols"].items()
         if name.startswith(MODULES)
     }
+    for name, entry in symbols.items():
+        members = contract["symbols"][name].get("members")
+        if members and "member_values" not in entry:
+            entry["member_values"] = {member: ast.literal_eval(value) for member, value in members.items()}
     return {
         "sources": contract["_meta"]["sources"],
         "symbols": symbols,

@@ -64,6 +64,23 @@ class Replicas:
             self._register(of[j], [handles[j][r] for r in range(self.count)])
         return to, of
 
+    def own_queues(self, capacity, dtypes, shapes):
+        """(a queue for each replica, the handle that stands for a replica's own in the program)."""
+        with tf.init_scope(), tf.device("/cpu:0"):
+            queues = [tf.queue.FIFOQueue(capacity, dtypes, shapes) for _ in range(self.count)]
+            handle = tf.identity(queues[0].queue_ref)
+        self._keep.append(queues)
+        self._register(handle, [queue.queue_ref for queue in queues])
+        return queues, handle
+
+    def iterator(self, dataset):
+        """An iterator that in the program stands for each replica's own, of elements r, r + R, ..."""
+        with tf.init_scope(), tf.device("/cpu:0"):
+            each = [iter(dataset.shard(self.count, index)) for index in range(self.count)]
+        self._keep.append(each)
+        self._register(each[0]._iterator_resource, [own._iterator_resource for own in each])
+        return each[0]
+
     def run(self, program, arguments):
         """Executes a concrete function on every replica.
 

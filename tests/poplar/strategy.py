@@ -30,7 +30,7 @@ class IPUExtendedV1(one_device_strategy.OneDeviceExtended):
         if tf.executing_eagerly():
             raise RuntimeError("The double reduces over replicas inside programs only.")
         total = cross_replica_sum(value)
-        return total / _replicas().count if reduce_op == tf.distribute.ReduceOp.MEAN else total
+        return total / current_replicas().count if reduce_op == tf.distribute.ReduceOp.MEAN else total
 
 
 class IPUStrategyV1(tf.distribute.Strategy):
@@ -47,7 +47,7 @@ class IPUStrategyV1(tf.distribute.Strategy):
         self._programs = {}
 
     def _make_replicas(self, ipus_per_replica):
-        return Replicas(get_num_of_ipus_in_device("/device:IPU:0") // ipus_per_replica)
+        return Replicas(int(get_num_of_ipus_in_device("/device:IPU:0")) // ipus_per_replica)
 
     def replicate(self, ipus_per_replica):
         """So many IPUs for a replica: the others are further replicas."""
@@ -65,7 +65,7 @@ class IPUStrategyV1(tf.distribute.Strategy):
         if not isinstance(fn, def_function.Function):
             raise RuntimeError("IPUStrategy.run takes a tf.function when it is called eagerly.")
         results = self.run_replicas(fn, [(args, kwargs or {})] * self.double.count)
-        return results[-1]
+        return results[0]  # of outfeeds Keras takes the last replica's
 
     def run_replicas(self, fn, each):
         """fn(*args, **kwargs) on each replica, of arguments of its own; what each returns."""
@@ -110,7 +110,8 @@ def _refuse_float64(tensors):
         raise TypeError("float64 goes neither into IPUStrategy.run nor out of it.")
 
 
-def _replicas():
+def current_replicas():
+    """Those whose program is being traced."""
     strategy = tf.distribute.get_strategy()
     if not isinstance(strategy, IPUStrategyV1) or tf.executing_eagerly():
         raise RuntimeError("This operation exists in programs for the IPU only.")
@@ -120,7 +121,7 @@ def _replicas():
 def cross_replica_sum(x, replica_group_size=None, name=None):
     if replica_group_size is not None:
         raise NotImplementedError("The double has no groups of replicas.")
-    replicas = _replicas()
+    replicas = current_replicas()
 
     @tf.custom_gradient
     def total(x):
@@ -132,18 +133,18 @@ def cross_replica_sum(x, replica_group_size=None, name=None):
 def cross_replica_mean(x, replica_group_size=None, name=None):
     if replica_group_size is not None:
         raise NotImplementedError("The double has no groups of replicas.")
-    return tf.reduce_mean(_replicas().gather(x), axis=0)
+    return tf.reduce_mean(current_replicas().gather(x), axis=0)
 
 
 def all_gather(x, replication_factor, name=None):
-    replicas = _replicas()
+    replicas = current_replicas()
     if replication_factor != replicas.count:
         raise ValueError(f"replication_factor={replication_factor}, but there are {replicas.count} replicas.")
     return replicas.gather(x)
 
 
 def replication_index(name=None):
-    return _replicas().index()
+    return current_replicas().index()
 
 
 def _with_iterators(each):

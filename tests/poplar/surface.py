@@ -1,4 +1,4 @@
-"""The packages of the contract, `tensorflow.python.ipu` and popdist, as modules.
+"""The packages of the contract, `tensorflow.python.ipu`, `keras.ipu`, the addons and popdist, as modules.
 
 A name is there if and only if the contract has it, and takes the contract's arguments. What the double
 cannot do raises NotImplementedError.
@@ -7,11 +7,14 @@ cannot do raises NotImplementedError.
 import functools
 import types
 
-from tests.poplar import config, strategy
+from tests.poplar import addons, config, pipelines, queues, scopes, strategy
 from tests.poplar.contract import CONTRACT, SYMBOLS, arguments
 
-_PACKAGE = "tensorflow.python.ipu"
-_IMPLEMENTED = {
+_PACKAGE = "tensorflow.python.ipu."
+# Where names are placed; `keras.ipu` is a part of Keras, the others stand alone.
+_PLACES = (_PACKAGE, "keras.ipu.", "tensorflow.keras.ipu.", "ipu_tensorflow_addons.")
+_FOREIGN = ("tensorflow.python", "keras", "tensorflow.keras")
+_OF_PACKAGE = {
     "config.IPUConfig": config.IPUConfig,
     "config.configure_ipu_system": config.configure_ipu_system,
     "config.reset_ipu_configuration": config.reset_ipu_configuration,
@@ -19,11 +22,20 @@ _IMPLEMENTED = {
     "utils.running_on_ipu_model": config.running_on_ipu_model,
     "utils.get_num_of_ipus_in_device": config.get_num_of_ipus_in_device,
     "ipu_strategy.IPUStrategyV1": strategy.IPUStrategyV1,
+    "ipu_infeed_queue.IPUInfeedQueue": queues.IPUInfeedQueue,
+    "ipu_outfeed_queue.IPUOutfeedQueue": queues.IPUOutfeedQueue,
+    "loops.repeat": queues.repeat,
     "ops.cross_replica_ops.cross_replica_sum": strategy.cross_replica_sum,
     "ops.cross_replica_ops.cross_replica_mean": strategy.cross_replica_mean,
     "ops.all_to_all_op.all_gather": strategy.all_gather,
     "ops.replication_ops.replication_index": strategy.replication_index,
     "distributed.popdist_strategy.PopDistStrategy": strategy.PopDistStrategy,
+    **{f"scopes.{name}": scope for name, scope in scopes.IMPLEMENTED.items()},
+}
+_IMPLEMENTED = {
+    **{_PACKAGE + name: value for name, value in _OF_PACKAGE.items()},
+    **{f"keras.ipu.extensions.pipeline_stage_assignment.{n}": v for n, v in pipelines.IMPLEMENTED.items()},
+    **addons.IMPLEMENTED,
 }
 
 
@@ -31,14 +43,11 @@ def modules(pod):
     """{dotted name: module}; without popdist and its strategy if `pod` is None."""
     made = {}
     for name, entry in SYMBOLS.items():
-        if not name.startswith(_PACKAGE + ".") or _is_member(name) or entry["kind"] == "alias":
-            continue
-        if pod is None and ".distributed." in name:
+        if _is_member(name) or (pod is None and ".distributed." in name):
             continue
         for reachable in (name, *entry.get("also_reachable_as", ())):
-            if reachable.startswith(_PACKAGE + "."):
-                _place(made, reachable, _object(name))
-    _place(made, _PACKAGE + ".ipu_strategy.IPUStrategy", strategy.IPUStrategyV1)
+            if reachable.startswith(_PLACES):
+                _place(made, reachable, _object(entry["target"] if entry["kind"] == "alias" else name))
     if pod is not None:
         _place_popdist(made, pod)
     return made
@@ -51,18 +60,17 @@ def _is_member(name):
 
 def _object(name):
     kind = SYMBOLS[name]["kind"]
-    short = name[len(_PACKAGE) + 1 :]
     if kind == "enum" and name.split(".")[-1] in config.ENUMERATIONS:
         return config.ENUMERATIONS[name.split(".")[-1]]
-    if kind != "function" and short in _IMPLEMENTED:
-        return _IMPLEMENTED[short]
+    if kind != "function" and name in _IMPLEMENTED:
+        return _IMPLEMENTED[name]
 
-    @functools.wraps(_IMPLEMENTED.get(short, _missing))
+    @functools.wraps(_IMPLEMENTED.get(name, _missing))
     def call(*given, **named):
         given, named = arguments(name, given, named)
-        if short not in _IMPLEMENTED:
+        if name not in _IMPLEMENTED:
             raise NotImplementedError(f"The double has no {name}.")
-        return _IMPLEMENTED[short](*given, **named)
+        return _IMPLEMENTED[name](*given, **named)
 
     return call
 
@@ -82,7 +90,7 @@ def _module(made, path):
         made[path] = types.ModuleType(path)
         made[path].__path__ = []
         parent, _, name = path.rpartition(".")
-        if parent and parent != "tensorflow.python":
+        if parent and parent not in _FOREIGN:
             setattr(_module(made, parent), name, made[path])
     return made[path]
 

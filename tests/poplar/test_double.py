@@ -130,6 +130,16 @@ def test_replicas_take_turns_at_the_data(ipu):
     np.testing.assert_array_equal(strategy.double.values(seen), [[0, 2], [1, 3]])
 
 
+def test_what_a_program_returns_is_the_first_replicas(ipu):
+    index = strategy_of(ipu, 2).run(tf.function(lambda: ipu.replication_ops.replication_index()))
+    assert int(index) == 0
+
+
+def test_the_number_of_ipus_is_numpys(ipu):
+    strategy_of(ipu, 2)
+    assert type(ipu.utils.get_num_of_ipus_in_device("/device:IPU:0")) is np.int64
+
+
 def test_tf_distribute_reduces_by_sums_over_replicas_it_does_not_know(ipu):
     strategy = strategy_of(ipu, 2)
     assert strategy.num_replicas_in_sync == 1
@@ -260,6 +270,51 @@ def test_gradients_are_accumulated(ipu, reduction):
     assert int(model.optimizer.iterations) == 1
 
 
+class OwnCall(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.called, self.idle = keras.layers.Dense(1), keras.layers.Dense(1)
+        self.seen = []
+
+    def call(self, inputs):
+        self.seen.append(type(inputs).__name__)
+        return self.called(inputs)
+
+
+def test_subclassed_models_are_traced_with_symbolic_inputs_first(ipu):
+    with strategy_of(ipu, 2).scope():
+        model = OwnCall()
+        model.compile("sgd", "mse")
+    with pytest.raises(RuntimeError, match="not been built"):
+        model.get_pipeline_stage_assignment()
+    model.fit(X, Y, batch_size=4)
+    assert model.seen[0] == "KerasTensor"
+    assert [layer.name for layer in model.layers][1:] == [model.called.name]
+    (assignment,) = model.get_pipeline_stage_assignment()
+    assert (assignment.layer, assignment.node_index) == (model.called, 0)
+    assert model.predict(X, batch_size=4).shape == (8, 1)
+
+
+def test_stages_can_be_set_of_sequential_models_and_of_models_in_models(ipu):
+    strategy = strategy_of(ipu, 2)
+    with strategy.scope():
+        inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+        model = keras.Sequential([keras.Input((2,)), inner, keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.1), "mse", steps_per_execution=2)
+    nested, last = assignments = model.get_pipeline_stage_assignment()
+    with pytest.raises(ValueError, match="Every layer must be in a stage"):
+        model.set_pipeline_stage_assignment(assignments)
+    for assignment in nested.pipeline_stage_assignments:
+        assignment.pipeline_stage = 0
+    last.pipeline_stage = 1
+    model.set_pipeline_stage_assignment(assignments)
+    model.set_pipelining_options(2, gradient_accumulation_reduction_method="mean")
+    model.fit(X, Y, batch_size=4)
+    assert strategy.double.count == 1  # of 2 IPUs
+    with pytest.raises(ValueError, match="Stages must be 0, 1"):
+        inner.set_pipeline_stage_assignment([0, 2])
+
+
 def test_models_made_in_the_scope_have_another_class(ipu):
     model = _model(strategy_of(ipu, 1), OwnStep)
     assert type(model) is not OwnStep and isinstance(model, OwnStep)
@@ -279,5 +334,8 @@ def test_fit_refuses_what_the_ipus_refuses(ipu):
     with pytest.raises(ValueError, match="does not divide"):
         _model(strategy, steps_per_execution=3).fit(X, Y, batch_size=1)
     model = _model(strategy)
-    with pytest.raises(NotImplementedError, match="set_infeed_queue_options"):
-        model.set_infeed_queue_options()
+    model.set_infeed_queue_options(prefetch_depth=2)
+    with pytest.raises(TypeError, match="depth"):
+        model.set_outfeed_queue_options(depth=2)
+    with pytest.raises(NotImplementedError, match="set_asynchronous_callbacks"):
+        model.set_asynchronous_callbacks(True)
