@@ -3,7 +3,7 @@
 Nothing here knows another device: ipu.py registers its own.
 """
 
-from typing import Callable, List, NamedTuple
+from typing import Callable, List, NamedTuple, Optional
 
 import tensorflow as tf
 from tensorflow import Tensor
@@ -19,6 +19,9 @@ class Device(NamedTuple):
       has_complex: whether it has complex numbers.
       has_own_variables: whether a variable may have another value in each replica.
       seeds_native: whether its own generator heeds seeds, asked when a program is traced.
+      tile_bytes: how many bytes of samples are best drawn at a time, asked when a program is traced.
+      tile_rows: of how many directions at most; None: any number.
+      step_bytes: a step of a loop takes as much time as drawing so many bytes of samples.
       count_replicas: how many replicas run a strategy's programs, over all processes.
       replica_index: which one runs the program, int32 scalar, from a replica context.
       all_gather: (context, x, count) -> x of every replica, [count, ...].
@@ -30,6 +33,9 @@ class Device(NamedTuple):
     has_complex: bool
     has_own_variables: bool
     seeds_native: Callable[[], bool]
+    tile_bytes: Callable[[], int]
+    tile_rows: Optional[int]
+    step_bytes: int
     count_replicas: Callable[[tf.distribute.Strategy], int]
     replica_index: Callable[..., Tensor]
     all_gather: Callable[..., Tensor]
@@ -47,6 +53,9 @@ _STOCK = Device(
     has_complex=True,
     has_own_variables=True,
     seeds_native=lambda: True,
+    tile_bytes=lambda: 2**20,  # as much as fits the cores' own caches
+    tile_rows=8,  # few enough for a compiler to unroll their sum, and so to vectorise the loop around it
+    step_bytes=2**16,
     count_replicas=lambda strategy: strategy.num_replicas_in_sync,
     replica_index=lambda context: tf.cast(context.replica_id_in_sync_group, tf.int32),
     all_gather=lambda context, x, count: context.all_gather(x[tf.newaxis], axis=0),

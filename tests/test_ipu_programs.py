@@ -43,6 +43,20 @@ def test_bases_compile_and_draw_what_other_devices_draw(strategy, name):
     _assert_draws_the_same(strategy, bases.get(name, N, DIMENSIONS, **options))
 
 
+@pytest.mark.parametrize("generator", ["counter", "native"])
+@pytest.mark.parametrize("name", ["normal", "rademacher"])
+def test_tiles_are_as_large_as_the_ipus_memory_allows(name, generator):
+    basis = bases.get(name, 101_770, 250, generator=generator)  # FC-MNIST's
+    with installed(), rb.strategies.get("ipu").scope():
+        tiling = basis._tiling()
+    assert tiling._row_steps * tiling._column_steps <= 4
+    samples = tiling._rows * tiling._columns * tiling._layout.block
+    assert 250 / 4 * 101_770 <= samples <= 2**23  # float32: 23 kB on each of 1,472 tiles
+    with installed(flags="--use_ipu_model"), rb.strategies.get("ipu").scope():  # of a few tiles
+        tiling = basis._tiling()
+    assert tiling._rows * tiling._columns * tiling._layout.block <= 2**18
+
+
 @pytest.mark.slow
 def test_so_do_directions_in_parts_and_transforms_of_all_elements(strategy):
     _assert_draws_the_same(strategy, bases.get("rademacher", N, DIMENSIONS, tile=64))

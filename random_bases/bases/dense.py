@@ -21,10 +21,6 @@ from random_bases.sampling.seeds import SAMPLES
 Tensors = Tuple[Tensor, ...]
 
 TILE = 2**21
-# As many rows are taken together as fit the cores' own caches.
-_CACHED_BYTES = 2**20
-# A step of the loop over tiles costs as much time as this much of a tile.
-_STEP_BYTES = 2**16
 
 
 class DenseBasis(Basis):
@@ -117,14 +113,18 @@ class _Tiling:
         if self._columns > 64:
             self._columns += -self._columns % 8  # whole vectors
         row_bytes = self._columns * layout.block_bytes
-        most = min(self.dimensions, layout.most_rows, max(1, _CACHED_BYTES // row_bytes))
+        target = device.at_hand()
+        self._step_bytes = target.step_bytes
+        most = min(self.dimensions, max(1, target.tile_bytes() // row_bytes))
+        if target.tile_rows is not None:
+            most = min(most, target.tile_rows)
         self._rows = min(range(1, most + 1), key=lambda rows: self._cost(rows, row_bytes))
         self._row_steps = -(-self.dimensions // self._rows)
 
     def _cost(self, rows: int, row_bytes: int) -> int:
         """The bytes of all tiles of `rows` rows (compilers share them out by rows), and of their steps."""
         even = rows + rows % 2 if rows > 1 else 1
-        return -(-self.dimensions // rows) * (even * row_bytes + _STEP_BYTES)
+        return -(-self.dimensions // rows) * (even * row_bytes + self._step_bytes)
 
     # Vectors of elements, as the layout holds them, with the column steps as leading axis.
 

@@ -20,8 +20,8 @@ from random_bases.sampling.distributions import Distribution
 
 Tensors = Tuple[Tensor, ...]
 
-# How many positions or rows are summed by one loop: few enough for a compiler to unroll it, which lets it
-# vectorise the loop around it.
+# How many positions are summed by one loop: few enough for a compiler to unroll it, which lets it vectorise
+# the loop around it.
 _UNROLLED = 8
 # Partial sums of a row, added before the sum over the row: independent of each other, hence vectorised.
 _PARTS = 8
@@ -95,15 +95,15 @@ class Grouped:
     Vectors of elements are held as one float32 tensor [..., p, blocks] for each group of p positions.
     """
 
-    most_rows = _UNROLLED
-
     def __init__(self, distribution: Distribution, generator: str):
         self._distribution = distribution
         self._generator = get_generator(generator)
         self._group_sizes = self._generator.group_sizes(distribution)
         self._words = generator == "counter"
         self.block = sum(self._group_sizes)
-        self.block_bytes = 8 if self._words else 4 * self.block
+        # Where a compiler merges operations, a tile is its words; elsewhere the samples are in memory, too.
+        held_as_words = self._words and not device.at_hand().compiles_whole
+        self.block_bytes = 8 if held_as_words else 4 * self.block
 
     def draw(self, key: Tensor, direction: Tensor, rows: int, block: Tensor, blocks: int) -> Tensors:
         """The tile: words, or samples where the generator has no words."""
@@ -168,7 +168,6 @@ class ComplexPairs:
 
     block = 2
     block_bytes = 8
-    most_rows = _UNROLLED
 
     def __init__(self, distribution: Distribution):
         self._distribution = distribution
