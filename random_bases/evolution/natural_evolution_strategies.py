@@ -306,7 +306,9 @@ class NaturalEvolutionStrategies:
 
     def _logs(self) -> Dict[str, float]:
         results = {**keras_api.metrics_results(self.model), "loss": self._loss.result()}
-        return {name: np.asarray(value).tolist() for name, value in results.items()}
+        # By `numpy`: np.asarray takes no tensor of a bfloat16 scalar.
+        arrays = {name: np.asarray(tf.convert_to_tensor(value).numpy()) for name, value in results.items()}
+        return {name: array.astype(np.float64).tolist() for name, array in arrays.items()}
 
     def _build_once(self) -> None:
         """Programs, traced anew if the model was compiled anew."""

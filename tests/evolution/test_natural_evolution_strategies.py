@@ -438,6 +438,21 @@ def test_adam_inside_and_compartments():
     assert history["val_accuracy"][-1] > 0.95
 
 
+def test_pure_bfloat16():
+    x, y = blobs()
+    keras.mixed_precision.set_global_policy("bfloat16")
+    try:
+        nes = strategy(classifier(), 4, memory_limit=0, jit_compile=False)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    nes.model.compile(loss="mse", metrics=["mae"])  # TF 2.6 has no cross entropy of bfloat16
+    y = np.eye(2, dtype=np.float32)[y]
+    logs = nes.fit(x, y, epochs=1, steps_per_epoch=2, verbose=0, validation_data=(x, y)).history
+    assert all(tf.as_dtype(v.dtype) == tf.bfloat16 for v in nes.model.trainable_variables)
+    assert sorted(logs) == ["loss", "mae", "val_loss", "val_mae"]
+    assert all(type(logs[name][0]) is float and np.isfinite(logs[name][0]) for name in ("loss", "mae"))
+
+
 # --- Refusals -------------------------------------------------------------------------------------
 
 
