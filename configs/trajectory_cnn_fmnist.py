@@ -11,7 +11,7 @@ Here, on test images: sgd 90.0% after 20 epochs; from the first half of them twa
 python scripts/train.py --config=configs/trajectory_cnn_fmnist.py --config.method=sgd \
     --config.record=284 --config.epochs=20 --workdir=runs/trajectory_cnn_fmnist/sgd
 python scripts/train.py --config=configs/trajectory_cnn_fmnist.py --config.method=twa \
-    --workdir=runs/trajectory_cnn_fmnist/twa
+    --config.regularization=1e-5 --workdir=runs/trajectory_cnn_fmnist/twa
 """
 
 from experiments.training import default_config
@@ -29,5 +29,4 @@ def get_config():
     config.dimensions = 40  # of dldr
     config.trajectory = "runs/trajectory_cnn_fmnist/sgd/trajectory"
     config.snapshots = ":56"  # the initial weights and those of ten epochs
-    config.regularization = 1e-5
     return config

@@ -11,7 +11,7 @@ Here, on test images: sgd 78.6% after 20 epochs; from the first half of them twa
 python scripts/train.py --config=configs/trajectory_resnet8_cifar10.py --config.method=sgd \
     --config.record=250 --config.epochs=20 --workdir=runs/trajectory_resnet8_cifar10/sgd
 python scripts/train.py --config=configs/trajectory_resnet8_cifar10.py --config.method=twa \
-    --workdir=runs/trajectory_resnet8_cifar10/twa
+    --config.regularization=1e-5 --workdir=runs/trajectory_resnet8_cifar10/twa
 """
 
 from experiments.training import default_config
@@ -29,5 +29,4 @@ def get_config():
     config.dimensions = 40  # of dldr
     config.trajectory = "runs/trajectory_resnet8_cifar10/sgd/trajectory"
     config.snapshots = ":51"  # the initial weights and those of ten epochs
-    config.regularization = 1e-5
     return config

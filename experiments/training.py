@@ -22,6 +22,7 @@ import errno
 import math
 import os
 import platform
+import re
 import shlex
 import sys
 import time
@@ -234,10 +235,11 @@ def _naming_files(workdir: Path) -> Iterator[None]:
     try:
         with files.naming(workdir):
             yield
-    except tf.errors.OpError as error:  # which says "<path>; <the system's words>"
+    except tf.errors.OpError as error:  # "{{node}} <path>; <the system's words>", and more lines
+        line = re.sub(r"^\{\{.*?\}\} ", "", (error.message or "").partition("\n")[0])
         for number in _CANNOT_BE_WRITTEN:
-            if error.message and os.strerror(number).lower() in error.message.lower():
-                raise OSError(number, error.message, str(workdir)) from error
+            if os.strerror(number).lower() in line.lower():
+                raise OSError(number, line, str(workdir)) from error
         raise
 
 

@@ -4,7 +4,7 @@ python scripts/averaging.py record --config=configs/trajectory_cnn_fmnist.py --w
     --config.epochs=20 --config.record=284
 python scripts/averaging.py inspect --workdir=runs/sgd
 python scripts/averaging.py train --config=configs/trajectory_cnn_fmnist.py --config.method=twa \
-    --trajectory=runs/sgd/trajectory --workdir=runs/twa
+    --config.regularization=1e-5 --trajectory=runs/sgd/trajectory --workdir=runs/twa
 python scripts/averaging.py compare --workdir=runs
 
 `record` trains by the configuration's SGD and keeps the weights in `workdir/trajectory`; `train` is

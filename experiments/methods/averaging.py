@@ -96,6 +96,8 @@ class StochasticWeightAveraging(InTrajectory):
 class TrainableWeightAveraging(InTrajectory):
     """Training in the snapshots' span."""
 
+    regularization = True
+
     def prepare(self, config, network):
         return averaging.TrainableWeightAveraging(
             network, load_trajectory(config), regularization=config.regularization, basis="gram_schmidt"
@@ -106,6 +108,7 @@ class PrincipalComponents(InTrajectory):
     """Training in the snapshots' first principal components."""
 
     quasi_newton = True
+    regularization = True
 
     def trains_by_steps(self, config):
         return config.optimizer not in descent.QUASI_NEWTON

@@ -19,7 +19,7 @@ from ml_collections import config_dict
 
 import random_bases
 from experiments import datasets, ipu_runs
-from random_bases import averaging
+from random_bases import arguments, averaging
 from random_bases.keras_api import keras
 from random_bases.tensors import size_of
 
@@ -61,6 +61,7 @@ class Method:
 
     error_feedback = False
     quasi_newton = False
+    regularization = False
 
     def check(self, config: ml_collections.ConfigDict) -> None:
         """Raises ValueError for values that are not allowed with this method."""
@@ -82,6 +83,12 @@ class Method:
             raise ValueError(
                 f"config.error_feedback={config.error_feedback} has no effect with config.method="
                 f'{config.method!r}; allowed: 0, or method "rbd".'
+            )
+        arguments.number("config.regularization", config.regularization, 0.0)
+        if config.regularization and not self.regularization:
+            raise ValueError(
+                f"config.regularization={config.regularization} has no effect with config.method="
+                f'{config.method!r}; allowed: 0, or method "twa" or "dldr".'
             )
         rate = self.learning_rate(config)
         if rate is not None and not (rate > 0 and math.isfinite(rate)):

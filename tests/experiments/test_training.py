@@ -245,6 +245,11 @@ def test_the_script_refuses_bad_configurations(tmp_path):
             {"error_feedback": 1.0, "method": "sgd"},
             "config.error_feedback=1.0 has no effect with config.method='sgd'",
         ),
+        (
+            {"regularization": 1e-5, "method": "sgd"},
+            "config.regularization=1e-05 has no effect with config.method='sgd'",
+        ),
+        ({"regularization": -1.0, "method": "twa"}, "config.regularization=-1.0 must be at least 0"),
         ({"crop_padding": -1}, "config.crop_padding=-1 must be at least 0"),
         ({"brightness": float("inf")}, "config.brightness=inf must be at least 0"),
         (
@@ -322,8 +327,9 @@ def test_a_full_disk_is_named_and_can_be_gone_on_from(size, finished, tmp_path):
 def test_tensorflows_errors_of_files_are_named_and_others_stay(tmp_path):
     (tmp_path / "file").touch()
     checkpoint = tf.train.Checkpoint(number=tf.Variable(1.0))
-    with pytest.raises(OSError, match=f"{tmp_path}/file"), training._naming_files(tmp_path):
+    with pytest.raises(OSError, match=f"{tmp_path}/file") as raised, training._naming_files(tmp_path):
         checkpoint.write(str(tmp_path / "file" / "ckpt"))
+    assert "{{" not in str(raised.value) and "\n" not in raised.value.strerror
     with pytest.raises(tf.errors.OpError), training._naming_files(tmp_path):
         tf.linalg.matmul(tf.ones([2, 3]), tf.ones([2, 3]))
 
