@@ -27,6 +27,7 @@ from random_bases.keras_api.common import (
     steps_per_execution_of,
     strategy_of,
     supports_xla,
+    trained_of,
     updates_of,
 )
 from random_bases.keras_api.generation import GENERATION, KERAS_VERSION, keras
@@ -120,6 +121,7 @@ __all__ = [
     "steps_per_execution_of",
     "strategy_of",
     "supports_xla",
+    "trained_of",
     "update_metrics",
     "updates_of",
     "value_of",

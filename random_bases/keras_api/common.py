@@ -162,6 +162,20 @@ def check_built(model, trainable: bool = False) -> None:
             )
 
 
+def trained_of(variables: Sequence) -> List[Any]:
+    """Those that gradients move: no integers, and not what Keras overwrites by its "gradient".
+
+    The latter are the scales of float8 layers, and the history of these.
+    """
+    return [
+        variable
+        for variable in variables
+        if not getattr(variable, "overwrite_with_gradient", False)
+        and not tf.as_dtype(variable.dtype).is_integer
+        and not tf.as_dtype(variable.dtype).is_bool
+    ]
+
+
 def describe(variables: Sequence) -> List[str]:
     """Variables' dtypes and shapes. Keras numbers their names by what else the process has built."""
     return [f"{tf.as_dtype(v.dtype).name}{list(v.shape)}".replace(" ", "") for v in variables]

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from random_bases import device
-from random_bases.keras_api import keras, register_serializable
+from random_bases.keras_api import keras, register_serializable, trained_of
 from random_bases.optimizers.collectives import count_replicas, current_replicas
 from random_bases.optimizers.directions import own_variable
 from random_bases.optimizers.rule import positions
@@ -104,12 +104,15 @@ class _Adapter(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Optimizer):
         if not var_list:
             return
         if self._indices is None:
-            names = [v.name.split(":")[0] for v in var_list]
-            self.rule.build([v.shape for v in var_list], names, replica_count, kind.has_own_variables)
-            indices = {_key(v): i for i, v in enumerate(var_list)}
+            trained = trained_of(var_list)
+            names = [v.name.split(":")[0] for v in trained]
+            self.rule.build([v.shape for v in trained], names, replica_count, kind.has_own_variables)
+            indices = {_key(v): i for i, v in enumerate(trained)}
             object.__setattr__(self, "_indices", indices)
-        self.inner_optimizer._create_all_weights(var_list)
-        self._make_states()
+        with tf.name_scope(self.inner_optimizer._name):  # as in its `apply_gradients`
+            self.inner_optimizer._create_all_weights(var_list)
+        with tf.name_scope(self._name):
+            self._make_states()
 
     def _make_state(self, spec):
         if spec.own:
@@ -125,6 +128,8 @@ class _Adapter(Wrapper, _DelegatingTrackableMixin, keras.optimizers.Optimizer):
     def _sketch(self, grads_and_vars, replicas):
         if not grads_and_vars:
             return []
+        trained = {id(variable) for variable in trained_of([v for _, v in grads_and_vars])}
+        grads_and_vars = [(grad, v) for grad, v in grads_and_vars if id(v) in trained]
         indices = positions([variable for _, variable in grads_and_vars], self._indices, _key)
         every = [None] * len(self._indices)
         for index, (grad, _) in zip(indices, grads_and_vars):

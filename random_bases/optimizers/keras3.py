@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from random_bases.keras_api import keras, register_serializable
+from random_bases.keras_api import keras, register_serializable, trained_of
 from random_bases.optimizers.collectives import current_replicas
 from random_bases.optimizers.wrapper import Wrapper
 from random_bases.tensors import densify
@@ -26,6 +26,11 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
             raise TypeError(
                 f"inner_optimizer={inner_optimizer!r} overrides `apply`, which would not be called; allowed: "
                 "an optimizer that overrides `update_step`."
+            )
+        if name == inner_optimizer.name:
+            raise ValueError(
+                f"name={name!r} is the name of inner_optimizer, too: variables of one path cannot be in "
+                ".h5 files; allowed: another name."
             )
         # Two arguments move from the inner optimizer to this one: accumulation must come before the
         # projection, and LossScaleOptimizer switches off the loss scaling of what it wraps.
@@ -65,7 +70,7 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
     def build(self, variables):
         if self.built or not variables:  # none: how Keras loads an .h5 file
             return
-        trained = _trained(variables)
+        trained = trained_of(variables)
         # A tf.Variable has no path.
         self.rule.build(
             [v.shape for v in trained],
@@ -106,7 +111,7 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """The weight update: `grads` are complete, and those that were None are left out."""
         del learning_rate  # the inner optimizer's own
-        trained = _trained(self._trainable_variables)
+        trained = trained_of(self._trainable_variables)
         gradient_of = {id(variable): grad for grad, variable in zip(grads, trainable_variables)}
         every = [gradient_of.get(id(variable)) for variable in trained]
         sketched = self.rule(every, self.inner_optimizer.iterations, current_replicas())
@@ -149,8 +154,3 @@ class RandomBasesDescent(Wrapper, keras.optimizers.Optimizer):
 
 def _already_reduced(grads_and_vars):
     return grads_and_vars
-
-
-def _trained(variables):
-    """Without what Keras overwrites by its "gradient": the scales of float8 layers, and their history."""
-    return [v for v in variables if not getattr(v, "overwrite_with_gradient", False)]

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from random_bases.keras_api import keras, register_serializable
+from random_bases.keras_api import keras, register_serializable, trained_of
 from random_bases.optimizers.collectives import current_replicas
 from random_bases.optimizers.directions import own_variable
 from random_bases.optimizers.rule import positions
@@ -45,11 +45,14 @@ class RandomBasesDescent(
 
     def _build(self, var_list, replica_count):
         if self.rule.directions is None:
-            names = [v.name.split(":")[0] for v in var_list]
-            self.rule.build([v.shape for v in var_list], names, replica_count)
-            self._indices = {self._var_key(v): i for i, v in enumerate(var_list)}
-        self.inner_optimizer.build(var_list)
-        self._make_states()
+            trained = trained_of(var_list)
+            names = [v.name.split(":")[0] for v in trained]
+            self.rule.build([v.shape for v in trained], names, replica_count)
+            self._indices = {self._var_key(v): i for i, v in enumerate(trained)}
+        with tf.name_scope(self.inner_optimizer.name or "optimizer"):  # as in its `apply_gradients`
+            self.inner_optimizer.build(var_list)
+        with tf.name_scope(self.name):
+            self._make_states()
 
     def _make_state(self, spec):
         if spec.own:
@@ -78,6 +81,8 @@ class RandomBasesDescent(
             return []
         with tf.init_scope():  # which forgets the strategy
             self._build([variable for _, variable in grads_and_vars], replicas.count)
+        trained = {id(variable) for variable in trained_of([v for _, v in grads_and_vars])}
+        grads_and_vars = [(grad, v) for grad, v in grads_and_vars if id(v) in trained]
         indices = positions([variable for _, variable in grads_and_vars], self._indices, self._var_key)
         every = [None] * len(self._indices)
         for index, (grad, _) in zip(indices, grads_and_vars):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import struct
-from typing import Any, BinaryIO, Dict, Optional
+from typing import Any, BinaryIO, Dict, List, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -31,9 +31,9 @@ class ReplayLog(keras.callbacks.Callback):
     has made some, the log at `path` must hold them: it is continued after them, and its later records are
     dropped. So a run that begins again from its first step writes its log anew; the log of another run is
     never overwritten. With several workers the chief writes; all must have the callback. The weights'
-    hash is recorded after every epoch. State that is no trained weight (moving statistics) is not in the
-    log. With an inner optimizer that has `use_ema=True` the replayed weights are those that were trained:
-    the averages are put in their place when `fit` ends.
+    hash is recorded after every epoch. State that is no trained weight (moving statistics, float8's scales
+    and their history) is not in the log. With an inner optimizer that has `use_ema=True` the replayed weights
+    are those that were trained: the averages are put in their place when `fit` ends.
 
     The step must not be compiled as a whole, `compile(..., jit_compile=False)`, as XLA rounds what it
     fuses differently; the random bases in it always are.
@@ -112,7 +112,7 @@ class ReplayLog(keras.callbacks.Callback):
         if self._writes and self._steps:
             self._continue()
             return
-        self._theta0 = hash_of(self.model.trainable_variables)
+        self._theta0 = hash_of(_trained(self.model))
         if self._writes and os.path.exists(self._path) and os.path.getsize(self._path):
             self._found = Log(self._path).header
             self._refuse_another(_before_first_step)
@@ -139,7 +139,7 @@ class ReplayLog(keras.callbacks.Callback):
         self._found = log.header
         self._theta0 = log.header["theta0_sha256"]
         self._refuse_another(_before_first_step)
-        if weights and weights != hash_of(self.model.trainable_variables):
+        if weights and weights != hash_of(_trained(self.model)):
             raise ReplayError(
                 f"path={self._path!r}: the weights differ from those of the run after {self._steps} steps."
             )
@@ -168,7 +168,7 @@ class ReplayLog(keras.callbacks.Callback):
             "rule": rule.get_config(),
             "workers": rule.directions.replica_count,
             "shape": list(rule.directions.shape),
-            "variables": keras_api.describe(self.model.trainable_variables),
+            "variables": keras_api.describe(_trained(self.model)),
             "untouched": rule.untouched,
             "theta0_sha256": self._theta0,
         }
@@ -202,7 +202,7 @@ class ReplayLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         del epoch, logs
         if self._file is not None:
-            digest = bytes.fromhex(hash_of(self.model.trainable_variables))
+            digest = bytes.fromhex(hash_of(_trained(self.model)))
             with files.naming(self._path):
                 self._record(b"H" + struct.pack("<q", self._steps) + digest)
                 self._file.flush()
@@ -225,6 +225,11 @@ class ReplayLog(keras.callbacks.Callback):
         self._file.write(content + self._digest)
 
 
+def _trained(model: keras.Model) -> List[Any]:
+    """The weights that the directions are of."""
+    return keras_api.trained_of(model.trainable_variables)
+
+
 def _updates(optimizer) -> int:
     """The number of weight updates made; `int` alone does not know Keras 3's mirrored variables."""
     return int(tf.convert_to_tensor(optimizer.iterations))
@@ -236,7 +241,7 @@ def _refuse_exclusions(model: keras.Model) -> None:
     if not getattr(inner, "weight_decay", None):  # Keras 2.6 has none
         return
     # Private: where both Keras remember it.
-    excluded = [keras_api.path_of(v) for v in model.trainable_variables if not inner._use_weight_decay(v)]
+    excluded = [keras_api.path_of(v) for v in _trained(model) if not inner._use_weight_decay(v)]
     if excluded:
         raise ValueError(
             f"ReplayLog: exclude_from_weight_decay left out {excluded}, which an optimizer's configuration "

@@ -39,23 +39,24 @@ def replay(log: files.AnyPath, model: keras.Model, step: Optional[int] = None) -
     path = os.fspath(log)
     opened = Log(path)
     header = opened.header
+    variables = keras_api.trained_of(model.trainable_variables)
     expected = (
         ("format_version", FORMAT_VERSION),
         ("stream_version", STREAM_VERSION),
         ("keras", keras_api.GENERATION),
-        ("variables", keras_api.describe(model.trainable_variables)),
-        ("theta0_sha256", hash_of(model.trainable_variables)),
+        ("variables", keras_api.describe(variables)),
+        ("theta0_sha256", hash_of(variables)),
     )
     for name, value in expected:
         if header[name] != value:
             raise ReplayError(f"log={path!r} has {name}={header[name]!r}; this model and version: {value!r}.")
     records = opened.upto(step)
-    theta0 = [variable.numpy() for variable in model.trainable_variables]
+    theta0 = [variable.numpy() for variable in variables]
     try:
         with files.shaped(f"log={path!r}", DamagedLogError):
-            _rebuild(header, model.trainable_variables, records, path)
+            _rebuild(header, variables, records, path)
     except BaseException:
-        for variable, value in zip(model.trainable_variables, theta0):
+        for variable, value in zip(variables, theta0):
             variable.assign(value)
         raise
     return model

@@ -769,6 +769,31 @@ def test_what_float8_layers_keep_for_themselves_is_no_weight():
     assert_close(wrapped, plain)
 
 
+class Counting(keras.layers.Layer):
+    """Counts in a weight that was left trainable."""
+
+    def build(self, input_shape):
+        self.count = self.add_weight(name="count", shape=(3,), initializer="ones", dtype="int32")
+        self.built = True
+
+    def call(self, inputs):
+        return inputs * tf.cast(self.count[0], inputs.dtype)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_a_trainable_integer_is_no_weight(mode):
+    model = keras.Sequential([keras.Input((5,)), *dense_model().layers, Counting()])
+    optimizer = full(SGD(0.5))
+    compile_(model, optimizer, mode)
+    before = model.get_weights()
+    fit(model)
+    assert optimizer.rule.subspace.size == ALL
+    plain = trained(SGD(0.5))
+    for weight, expected in zip(model.get_weights(), plain.get_weights()):
+        np.testing.assert_allclose(weight, expected, atol=1e-5)
+    np.testing.assert_array_equal(model.get_weights()[-1], before[-1])
+
+
 # --- Arguments -----------------------------------------------------------------------------------------
 
 
@@ -890,3 +915,24 @@ def test_names():
     assert few().get_config()["name"] == "random_bases_descent"
     assert few(name="mine").get_config()["name"] == "mine"
     assert isinstance(few().rule, RandomBasesRule)
+
+
+@pytest.mark.skipif(GENERATION != "keras3", reason="Keras 2 has no two variables of one path")
+def test_the_name_is_not_the_inner_optimizers():
+    with pytest.raises(ValueError, match="name='mine' is the name of inner_optimizer, too"):
+        few(SGD(0.1, name="mine"), name="mine")
+
+
+@pytest.mark.skipif(GENERATION == "keras3", reason="Keras 3 gives names as it makes variables")
+def test_the_inner_optimizers_variables_have_the_names_that_they_have_alone():
+    def names(optimizer):
+        model = dense_model()
+        apply(optimizer, gradients(model.trainable_variables), model.trainable_variables)
+        variables = optimizer.variables
+        return [v.name for v in (variables() if callable(variables) else variables)]
+
+    plain = names(Adam(0.1))
+    assert any(name.startswith("Adam/") for name in plain)
+    found = names(few(Adam(0.1), error_feedback=True))
+    assert found[: len(plain)] == plain
+    assert found[len(plain) :] == [f"random_bases_descent/error_{i}:0" for i in range(4)]

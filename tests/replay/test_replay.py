@@ -61,6 +61,25 @@ def assert_weights(model, weights):
         np.testing.assert_array_equal(a, b)
 
 
+@needs_keras((3, 0), "float8")
+def test_logs_of_float8_models_are_of_the_weights_that_gradients_move(tmp_path):
+    """Scales and their history are Keras's; it sets them in each forward and backward pass."""
+
+    def float8_model():
+        model = dense_model()
+        for layer in model.layers:
+            layer.quantize("float8")
+        return model
+
+    model = logged(tmp_path / "run.log", build=float8_model)
+    again, start = (rb.replay(tmp_path / "run.log", float8_model(), step) for step in (None, 0))
+    for layer, replayed, untrained in zip(model.layers, again.layers, start.layers):
+        for name in ("kernel", "bias"):
+            expected = getattr(layer, name).numpy()
+            np.testing.assert_array_equal(getattr(replayed, name).numpy(), expected)
+            assert np.abs(getattr(untrained, name).numpy() - expected).max() > 1e-3
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """(path of a log, its trained model)."""
