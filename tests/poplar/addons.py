@@ -107,10 +107,10 @@ class _GroupNorm(IPULayer):
         groups, strided = self._groups(channels), self.values.get("strided_channel_grouping", True)
         # Strided: channel c is in group c % groups.
         split, axis = ([channels // groups, groups], -2) if strided else ([groups, channels // groups], -1)
-        parts = tf.reshape(x, [*x.shape[:-1], *split])
+        parts = tf.reshape(x, [-1, *x.shape[1:-1], *split])
         axes = [*range(1, x.shape.rank - 1), x.shape.rank - 1 if axis == -2 else x.shape.rank]
         mean, variance = tf.nn.moments(parts, axes, keepdims=True)
-        x = tf.reshape((parts - mean) * tf.math.rsqrt(variance + self.value("epsilon")), x.shape)
+        x = tf.reshape((parts - mean) * tf.math.rsqrt(variance + self.value("epsilon")), [-1, *x.shape[1:]])
         x = x if self.gamma is None else x * self.gamma
         return x if self.beta is None else x + self.beta
 
@@ -158,7 +158,7 @@ class LayerNormalization(_GroupNorm):
         x = tf.transpose(inputs, self._order)
         normalized = self._normalized(tf.reshape(x, [-1, self._size]))
         back = [self._order.index(i) for i in range(inputs.shape.rank)]
-        return tf.transpose(tf.reshape(normalized, x.shape), back)
+        return tf.transpose(tf.reshape(normalized, tf.shape(x)), back)
 
 
 @_of(_LAYERS + "dense")
@@ -213,9 +213,7 @@ class _Recurrent(IPULayer):
         "recurrent_dropout",
         "go_backwards",
         "unroll",
-        # Not there, but only here:
-        "dropout",
-        "stateful",
+        "stateful",  # only here
     )
 
     def build(self, input_shape):
@@ -231,7 +229,11 @@ class _Recurrent(IPULayer):
 
     def call(self, inputs, mask=None, training=None, initial_state=None):
         major = self.value("time_major")
-        batch = inputs.shape[1 if major else 0]
+        batch = tf.shape(inputs)[1 if major else 0]
+        if training and self.value("dropout"):
+            # One mask for all steps, as of the IPU's own generator: from no seed that TensorFlow knows.
+            shape = tf.stack([1, batch, inputs.shape[2]] if major else [batch, 1, inputs.shape[2]])
+            inputs = tf.nn.dropout(inputs, self.value("dropout"), shape)
         state = initial_state or [tf.zeros([batch, self.value("units")])] * self.states
         last, sequence, state = keras.backend.rnn(
             self._step, inputs, list(tf.nest.flatten(state)), time_major=major

@@ -47,9 +47,10 @@ def installed(pod=None, horovod=False, flags=""):
         for name, function in random_ops.patches().items():
             stack.enter_context(mock.patch.object(random_ops.MODULE, name, function))
         stack.enter_context(pipelines.recorded())
-        for name in ("keras", keras.__name__, tf.keras.__name__):
-            module = sys.modules.get(name, keras)
-            stack.enter_context(mock.patch.object(module, "ipu", modules["keras.ipu"], create=True))
+        # TensorFlow may have several modules of one Keras.
+        places = [sys.modules.get(name) for name in ("keras", "keras.api._v2.keras", "tensorflow.keras")]
+        for place in {id(place): place for place in (*places, keras, tf.keras) if place}.values():
+            stack.enter_context(mock.patch.object(place, "ipu", modules["keras.ipu"], create=True))
         stack.enter_context(_not_optimized())
         stack.enter_context(mock.patch.dict(ipu._MADE, clear=True))
         stack.enter_context(mock.patch.multiple(SYSTEM, config=None, pod=pod))

@@ -55,7 +55,11 @@ def _extending(init):
 
 @functools.lru_cache(maxsize=None)
 def _extended(cls):
-    of_graphs = {} if issubclass(cls, functional.Functional) else tracing.OF_FUNCTIONAL
+    of_graphs = {}
+    if not issubclass(cls, functional.Functional):
+        of_graphs = dict(tracing.OF_FUNCTIONAL)
+        if cls.build is keras.Model.build:
+            of_graphs["build"] = tracing.build_of_shapes
     return type(cls)(
         cls.__name__,
         (cls, Extension),
@@ -288,7 +292,8 @@ def _batches(model, x, y, batch_size, steps, sample_weight=None):
     strategy = model.distribute_strategy
     with strategy.scope():
         tracing.build(model, data_adapter.unpack_x_y_sample_weight(x.element_spec)[0])
-    strategy.replicate(pipelines.ipus(model))  # which are known when it is built
+    mapping = _options(model).get("set_pipelining_options", {}).get("device_mapping")
+    strategy.replicate(pipelines.ipus(model, mapping))  # which are known when it is built
     replicas = strategy.double.count
     if steps is None:
         steps = int(x.cardinality())

@@ -239,6 +239,9 @@ def stages(model):
     return max(found) + 1
 
 
-def ipus(model):
-    """How many IPUs a replica of a model takes: the next power of two."""
-    return 1 << (max(stages(model), 1) - 1).bit_length()
+def ipus(model, device_mapping=None):
+    """How many IPUs a replica takes, one for each stage or as they are mapped: the next power of two."""
+    number = stages(model)
+    if number and device_mapping:
+        number = max(device_mapping) + 1
+    return 1 << (max(number, 1) - 1).bit_length()

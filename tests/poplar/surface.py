@@ -12,8 +12,8 @@ from tests.poplar.contract import CONTRACT, SYMBOLS, arguments
 
 _PACKAGE = "tensorflow.python.ipu."
 # Where names are placed; `keras.ipu` is a part of Keras, the others stand alone.
-_PLACES = (_PACKAGE, "keras.ipu.", "tensorflow.keras.ipu.", "ipu_tensorflow_addons.")
-_FOREIGN = ("tensorflow.python", "keras", "tensorflow.keras")
+_PLACES = (_PACKAGE, "keras.ipu.", "ipu_tensorflow_addons.")
+_FOREIGN = ("tensorflow.python", "keras")
 _OF_PACKAGE = {
     "config.IPUConfig": config.IPUConfig,
     "config.configure_ipu_system": config.configure_ipu_system,
@@ -48,6 +48,7 @@ def modules(pod):
         for reachable in (name, *entry.get("also_reachable_as", ())):
             if reachable.startswith(_PLACES):
                 _place(made, reachable, _object(entry["target"] if entry["kind"] == "alias" else name))
+    made["tensorflow.keras.ipu"] = made["keras.ipu"]
     if pod is not None:
         _place_popdist(made, pod)
     return made

@@ -42,6 +42,17 @@ def build(model, x_spec):
         trace(model, inputs)
 
 
+def build_of_shapes(model, input_shape):
+    """`Model.build` of a subclassed model there: outside of a call it traces, too."""
+    if base_layer_utils.call_context().in_call:
+        keras.layers.Layer.build(model, input_shape)
+        return
+    shape = tuple(input_shape)
+    several = any(isinstance(each, (tuple, list, tf.TensorShape)) for each in shape)
+    inputs = [keras.Input(batch_shape=each) for each in (shape if several else [shape])]
+    trace(model, inputs if several else inputs[0])
+
+
 def trace(model, inputs):
     """Calls a subclassed model's `call` on Keras tensors and takes the graph between them."""
     for layer in model.layers:
@@ -54,10 +65,7 @@ def trace(model, inputs):
     with base_layer_utils.call_context().enter(layer=model, inputs=inputs, build_graph=True, training=None):
         if not model.built:
             shapes = tf.nest.map_structure(lambda tensor: tuple(tensor.shape), inputs)
-            if type(model).build is keras.Model.build:
-                keras.layers.Layer.build(model, shapes)
-            else:
-                model.build(shapes)
+            model.build(shapes)
         outputs = model.call(inputs, **named)
     model._init_graph_network(inputs, outputs)
     model._init_call_fn_args()
