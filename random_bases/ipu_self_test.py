@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from random_bases import bases, ipu, ipu_fit, strategies
 from random_bases.keras_api import keras, set_random_seed
+from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
 
 # Elements and directions of the checks of samples, and how many directions are timed.
@@ -216,25 +217,54 @@ def rbd_in_few_directions_learns(context: Context) -> str:
     return _require(last < 0.9 * first, f"from {first:.3f} to {last:.3f}")
 
 
+def factored_subspace_is_the_hosts(context: Context) -> str:
+    """50 steps of `fit` of a factored SubspaceModel, whose layers compute gradients, end as on the host."""
+
+    def subspace(model):
+        return SubspaceModel(model, _parameters() // 4, basis="kronecker", seed=1)
+
+    def sgd():
+        return keras.optimizers.SGD(1.0, gradient_aggregator=ipu.mean_gradients)
+
+    there = _fit(context, sgd, {}, subspace)
+    here = _fit(Context(tf.distribute.get_strategy(), 1), sgd, {}, subspace, context.replicas)
+    difference = max(np.abs(a - b).max() for a, b in zip(there, here))
+    moved = np.abs(there[-1]).max()
+    return _require(difference < 1e-3 < moved, f"weights differ by {difference:.1e}, moved by {moved:.2f}")
+
+
 def _parameters() -> int:
     return 16 * 8 + 8 + 8 * 4 + 4
 
 
-def _fit(context: Context, make_optimizer: Callable, notes: dict) -> List[np.ndarray]:
-    """The weights after `_STEPS` steps; into notes the initial ones, and the first and last mean losses."""
+def _fit(
+    context: Context,
+    make_optimizer: Callable,
+    notes: dict,
+    wrap: Callable = lambda model: model,
+    batches: int = 1,
+) -> List[np.ndarray]:
+    """The weights after `_STEPS` steps; into notes the initial ones, and the first and last mean losses.
+
+    `wrap` makes another model of the model. On the host a step takes the `batches` of as many replicas.
+    """
     index, instances = ipu.instances(context.strategy)
     local = context.replicas // instances
-    x = _normals(0, _STEPS * context.replicas * 8, 16)
+    x = _normals(0, _STEPS * context.replicas * batches * 8, 16)
     y = np.argmax(x @ _normals(1, 16, 4), axis=1).astype(np.int32)
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8, drop_remainder=True).shard(instances, index)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8 * batches, drop_remainder=True)
+    data = data.shard(instances, index)
     set_random_seed(0)
     with context.strategy.scope():
-        model = keras.Sequential(
-            [keras.Input((16,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(4, "softmax")]
+        model = wrap(
+            keras.Sequential(
+                [keras.Input((16,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(4, "softmax")]
+            )
         )
         model.compile(make_optimizer(), "sparse_categorical_crossentropy", steps_per_execution=_STEPS // 2)
     notes["initial"] = model.get_weights()
-    ipu_fit.check_fit(model, data, _STEPS * local, _STEPS // 2)
+    if ipu.is_strategy(context.strategy):
+        ipu_fit.check_fit(model, data, _STEPS * local, _STEPS // 2)
     # Two halves as epochs: the loss of an epoch is its mean.
     history = model.fit(data.repeat(), epochs=2, steps_per_epoch=_STEPS // 2 * local, verbose=0)
     notes["losses"] = history.history["loss"]
@@ -267,6 +297,7 @@ CHECKS = (
     moments_are_right,
     full_rbd_is_sgd,
     rbd_in_few_directions_learns,
+    factored_subspace_is_the_hosts,
     samples_a_second,
 )
 

@@ -1,8 +1,8 @@
 """What XLA makes of a program, and whether Poplar's compiler takes it: an allow-list of opcodes and types.
 
 The list is of what the visitors of Graphcore's XLA backend handle (TensorFlow r2.6: driver/visitors and
-driver/ops), which is stronger than a list of operations that it lacks. The HLO is what XLA has before a device's
-passes, as Poplar's gets it.
+driver/ops), which is stronger than a list of operations that it lacks. The HLO is what XLA has before any
+device's passes, as Poplar's gets it.
 """
 
 import re
