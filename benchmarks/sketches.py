@@ -79,6 +79,7 @@ def _against_tensorflow() -> List[Figure]:
             "normal": _sketcher("normal", SIZE),
             "rademacher": _sketcher("rademacher", SIZE),
             "hadamard": _sketcher("hadamard", SIZE),
+            "partition": _sketcher("partition", SIZE),
             "blocks": lambda: blocks(v, tf.constant(0))[2].numpy(),
             "stored": stored,
         },
@@ -95,6 +96,7 @@ def _against_tensorflow() -> List[Figure]:
         figure("rademacher", "stored", memory, "<= 1"),
         figure("normal", "stored", memory, "<= 3"),
         figure("hadamard", "stored", memory, None),
+        figure("partition", "hadamard", "hadamard", None),
         figure("rademacher", "normal", "normal (times faster)", ">= 4", True),
     ]
 

@@ -8,6 +8,7 @@ from random_bases.bases.fastfood import FastfoodBasis
 from random_bases.bases.hadamard import HadamardBasis
 from random_bases.bases.kronecker import KroneckerBasis
 from random_bases.bases.orthogonal import OrthogonalBasis
+from random_bases.bases.partition import PartitionBasis
 from random_bases.bases.sparse import SparseBasis
 from random_bases.bases.trajectory import TrajectoryBasis
 from random_bases.sampling import DISTRIBUTIONS
@@ -18,6 +19,7 @@ _CLASSES = {
     "hadamard": HadamardBasis,
     "kronecker": KroneckerBasis,
     "orthogonal": OrthogonalBasis,
+    "partition": PartitionBasis,
     "sparse": SparseBasis,
 }
 
@@ -37,8 +39,9 @@ def get(basis: Union[str, Basis], size: int, dimensions: int, **options) -> Basi
       basis: a distribution's name ("normal", "uniform", "rademacher", "bernoulli", "uniform-2020",
         "bernoulli-2020") for dense directions; "sparse" for mostly zero ones; "hadamard" for orthonormal
         ones; "kronecker" for factored orthonormal ones of a `matrix=`; "orthogonal" for normal ones
-        orthonormalised in blocks; "fastfood" for nearly normal ones of unit length; or a `Basis`, which is
-        taken as a pattern: the same kind with the same options, of this size.
+        orthonormalised in blocks; "partition" for orthonormal ones that share no element; "fastfood" for
+        nearly normal ones of unit length; or a `Basis`, which is taken as a pattern: the same kind with the
+        same options, of this size.
       size: n, the number of elements of a direction.
       dimensions: d, the number of directions.
       **options: further arguments of the basis's class.
@@ -97,6 +100,7 @@ __all__ = [
     "HadamardBasis",
     "KroneckerBasis",
     "OrthogonalBasis",
+    "PartitionBasis",
     "SparseBasis",
     "TrajectoryBasis",
     "deserialize",

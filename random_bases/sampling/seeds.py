@@ -33,6 +33,9 @@ FASTFOOD_BETWEEN = 10  # ... and the random signs between its last two transform
 INPUT_FACTOR = 11  # the Kronecker basis's factor of inputs: a permutation, then random signs
 OUTPUT_FACTOR = 12  # ... and that of outputs
 CORE_OFFSET = 13  # ... and where its coordinates begin, if they are fewer than the factors have
+PARTITION_SIGNS = 14  # the partition basis's random signs
+PARTITION_OFFSET = 15  # ... the element that its rows begin with
+PARTITION_ROTATIONS = 16  # ... and the rotations of their directions
 
 
 def as_seed(seed: Seed) -> tf.Tensor:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from random_bases import bases
-from random_bases.bases import Basis, DenseBasis, FastfoodBasis, HadamardBasis, SparseBasis
+from random_bases.bases import Basis, DenseBasis, FastfoodBasis, HadamardBasis, PartitionBasis, SparseBasis
 from tests.dense_reference import PER_BLOCK, dense, eagerly
 
 SIZE, DIMENSIONS, FEW = 50, 6, 3
@@ -26,8 +26,9 @@ ADDRESS = (7, 3, 11)
         ("hadamard", FEW),
         ("fastfood", DIMENSIONS),
         ("kronecker", DIMENSIONS),
+        ("partition", DIMENSIONS),
     ],
-    ids=["normal", "hadamard", "hadamard, few", "fastfood", "kronecker"],
+    ids=["normal", "hadamard", "hadamard, few", "fastfood", "kronecker", "partition"],
 )
 def basis(request):
     """One object for all tests, whose three programs are compiled once."""
@@ -87,7 +88,7 @@ def test_all_methods_are_linear(basis):
 
 @settings(max_examples=25)
 @given(
-    name=st.sampled_from([*PER_BLOCK, "hadamard", "fastfood", "orthogonal"]),
+    name=st.sampled_from([*PER_BLOCK, "hadamard", "fastfood", "orthogonal", "partition"]),
     size=st.integers(1, 80),
     fraction=st.floats(0, 1),
     seed=st.integers(0, 2**64 - 1),
@@ -366,7 +367,9 @@ def test_a_seed_that_is_none_is_refused(basis):
 
 
 def test_names_are_those_that_get_accepts():
-    assert bases.names() == sorted([*PER_BLOCK, "hadamard", "fastfood", "kronecker", "orthogonal"])
+    assert bases.names() == sorted(
+        [*PER_BLOCK, "hadamard", "fastfood", "kronecker", "orthogonal", "partition"]
+    )
     for name in bases.names():
         basis = get(name, size=9, dimensions=2)
         assert (basis.size, basis.dimensions) == (9, 2)
@@ -383,6 +386,7 @@ def test_names_are_those_that_get_accepts():
         ("normal", {"width": 3}, TypeError, "width"),
         ("hadamard", {"tile": 64}, TypeError, "tile"),
         ("fastfood", {"tile": 64}, TypeError, "tile"),
+        ("partition", {"tile": 64}, TypeError, "tile"),
         ("sparse", {"p": 0.5}, TypeError, "p"),
         ("sparse", {"density": 0.0}, ValueError, "density=0.0"),
         ("sparse", {"density": 1.5}, ValueError, "density=1.5"),
@@ -403,6 +407,7 @@ EXAMPLES = [
     HadamardBasis(20, 3),
     SparseBasis(20, 3, density="sqrt", tile=128),
     FastfoodBasis(20, 3),
+    PartitionBasis(20, 3),
 ]
 
 
@@ -480,7 +485,7 @@ def test_another_package_can_add_a_basis(eager):
 
 
 @pytest.mark.parametrize(
-    "name", ["normal", "sparse", "hadamard", pytest.param("rademacher", marks=pytest.mark.slow)]
+    "name", ["normal", "sparse", "hadamard", "partition", pytest.param("rademacher", marks=pytest.mark.slow)]
 )
 def test_a_jacobian_is_the_matrix(name):
     """`tape.jacobian` vectorises the gradient, with all that is drawn in it."""

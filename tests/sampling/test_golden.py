@@ -48,6 +48,13 @@ FASTFOOD = [
     (1000, 100, 2020, 17, 250),
     (101, 7, 2**64 - 1, 2**31 - 1, 2**31 - 1),
 ]
+# (size, dimensions, seed, draw, first)
+PARTITION = [
+    (7, 3, 0, 0, 0),
+    (64, 64, 1, 2, 3),
+    (1000, 101, 2020, 17, 250),
+    (1000, 20, 2**64 - 1, 2**31 - 1, 2**31 - 1),
+]
 WORDS, ELEMENTS = 24, 10
 
 
@@ -86,6 +93,7 @@ def compute():
             "hadamard": {str(case): sketch("hadamard", *case) for case in HADAMARD},
             "orthogonal": {str(case): sketch("orthogonal", *case) for case in ORTHOGONAL},
             "fastfood": {str(case): sketch("fastfood", *case) for case in FASTFOOD},
+            "partition": {str(case): sketch("partition", *case) for case in PARTITION},
         }
 
 
@@ -117,7 +125,7 @@ def test_samples_are_what_they_were(now, golden, name):
         np.testing.assert_allclose(now["samples"][name][address], expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["hadamard", "fastfood", "orthogonal"])
+@pytest.mark.parametrize("name", ["hadamard", "fastfood", "orthogonal", "partition"])
 def test_a_fast_basis_is_what_it_was(now, golden, name):
     assert now[name].keys() == golden[name].keys()
     for case, expected in golden[name].items():
