@@ -6,12 +6,14 @@ from random_bases import analysis, averaging, bases, callbacks, layers, sampling
 from random_bases.averaging import TrainableWeightAveraging, Trajectory, TrajectoryRecorder
 from random_bases.evolution import NaturalEvolutionStrategies
 from random_bases.models import SubspaceModel
+from random_bases.models.adapters import Adapters
 from random_bases.models.compression import load_compressed
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.replay import DamagedLogError, ReplayError, ReplayLog, replay
 from random_bases.subspace import Subspace
 
 __all__ = [
+    "Adapters",
     "DamagedLogError",
     "NaturalEvolutionStrategies",
     "RandomBasesDescent",

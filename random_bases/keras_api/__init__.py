@@ -9,7 +9,7 @@
 | `nested_functions.py`      | refuses `tf.function`s inside a model                                |
 """
 
-from random_bases.keras_api.adapted import adapted_state, restore_adapted
+from random_bases.keras_api.adapted import adapted_state, adapted_variables, restore_adapted
 from random_bases.keras_api.common import (
     add_float32_weight,
     build_optimizer,
@@ -48,6 +48,7 @@ if GENERATION == "keras3":
         metrics_results,
         parameters_of,
         path_of,
+        quantized_of,
         restored_epoch,
         serialize,
         tf_variable_of,
@@ -71,6 +72,7 @@ else:
         metrics_results,
         parameters_of,
         path_of,
+        quantized_of,
         restored_epoch,
         serialize,
         tf_variable_of,
@@ -85,6 +87,7 @@ __all__ = [
     "KERAS_VERSION",
     "Substitution",
     "adapted_state",
+    "adapted_variables",
     "add_float32_weight",
     "attach_optimizer",
     "build_optimizer",
@@ -109,6 +112,7 @@ __all__ = [
     "mean_loss",
     "metrics_results",
     "path_of",
+    "quantized_of",
     "tf_variable_of",
     "register_serializable",
     "restore_adapted",

@@ -26,6 +26,12 @@ def adapted_state(model: keras.Model) -> List[State]:
     return [_state_of(layer) for layer in model._flatten_layers()]
 
 
+def adapted_variables(model: keras.Model) -> List[Any]:
+    """The variables that hold what layers learned: Normalization's."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, _LAYERS.Normalization)]
+    return [variable for layer in layers for variable in layer.weights]
+
+
 def restore_adapted(model: keras.Model, states: Sequence[State] = ()) -> None:
     """Gives layers what `adapted_state` returned of a model like this; none: they keep what they have.
 

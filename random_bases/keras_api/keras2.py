@@ -168,6 +168,12 @@ def parameters_of(model: keras.Model) -> List[tf.Variable]:
     return [variable for variable in weights_of(model) if variable.trainable]
 
 
+def quantized_of(model: keras.Model) -> List[tf.Variable]:
+    """All that quantised layers hold beside these: Keras 2 has none."""
+    del model
+    return []
+
+
 def layers_of(model: keras.Model) -> List[keras.layers.Layer]:
     """All layers, also those inside layers; outer ones first."""
     return list(model._flatten_layers())

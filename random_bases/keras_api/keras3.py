@@ -97,6 +97,18 @@ def parameters_of(model: keras.Model) -> List[keras.Variable]:
     return [variable for layer in layers_of(model) for variable in layer._trainable_variables]
 
 
+def quantized_of(model: keras.Model) -> List[keras.Variable]:
+    """All that quantised layers hold beside these: quantised kernels, scales."""
+    # Any layer may have a quantising policy; those that do something about it say how they are built.
+    quantized = [
+        layer
+        for layer in layers_of(model)
+        if layer.quantization_mode is not None
+        and type(layer).quantized_build is not keras.layers.Layer.quantized_build
+    ]
+    return [variable for layer in quantized for variable in layer._non_trainable_variables]
+
+
 def layers_of(model: keras.Model) -> List[keras.layers.Layer]:
     """All layers, also those inside layers; outer ones first."""
     return model._flatten_layers()

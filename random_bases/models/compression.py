@@ -4,14 +4,19 @@ A network that was trained in a subspace is theta0 + P c. A seed gives theta0 ag
 the seed are all that a file must hold (Li et al. 2018, arXiv:1804.08838).
 
 The file, in order: 8 bytes of magic; the length of the header, 4 bytes, little-endian; the header, JSON
-in UTF-8; the coordinates, float32, and the variables that are state, all row-major and little-endian;
-the SHA-256 of everything before.
+in UTF-8, deflated (RFC 1950, with a preset dictionary); the coordinates, float32, and the variables that are
+state, all row-major and little-endian; the SHA-256 of everything before.
+
+State is what training changes beside the trained weights: moving statistics. Frozen weights are in the hash,
+and so are quantised ones with their scales. Format 1 had those among the state, and its header as it is.
 """
 
 import hashlib
+import json
 import logging
 import os
-from typing import Any, Dict, List, Sequence, Tuple
+import zlib
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +28,16 @@ from random_bases.models.parametrisation import Parametrisation
 from random_bases.sampling import STREAM_VERSION
 
 MAGIC = b"RNDBASES"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READ = (1, 2)
+# What deflating begins with, part of format 2: never change it.
+_DICTIONARY = (
+    b'"adapted":[null,"compartment_sizes":[bfloat16[float16[int8[uint8[,"int8[],"int32[]","float32[],"float32['
+    b'{"format_version":2,"stream_version":1,"dimensions":1000,"basis":"normal","basis":"partition",'
+    b'"basis":"hadamard","compartments":"layer","compartments":null,"allocation":"proportional",'
+    b'"allocation":null,"seed":0,"trained":[0,1,2,3,4,5,6,7,8,9,10,11,12,13],"theta0_sha256":"'
+)
+_LONGEST_HEADER = 2**26  # bytes; what a forged file may have inflated
 
 
 class CompressedFileError(ValueError):
@@ -54,20 +68,25 @@ def save(path: str, parametrisation: Parametrisation, model: keras.Model, coordi
             f"basis={parametrisation.basis!r} has generator={generator!r}, whose samples depend on the "
             'device; allowed: "counter".'
         )
-    initial, state = _initial_and_state(model)
-    weights = keras_api.weights_of(model)
+    base = Base(model)
+    state, weights = base.state(FORMAT_VERSION), base.weights
     arrays = [coordinates, *_arrays(state)]
     header = {
         "format_version": FORMAT_VERSION,
         "stream_version": STREAM_VERSION,
         **parametrisation.get_config(),
-        "compartment_sizes": list(parametrisation.subspace.compartment_sizes),
         "trained": [_position(variable, weights) for variable in parametrisation.variables],
-        "variables": keras_api.describe(weights),
-        "adapted": keras_api.adapted_state(model),
-        "theta0_sha256": files.sha256_of_arrays(_arrays(initial), described=True),
+        "variables": base.described,
+        "theta0_sha256": base.sha256(FORMAT_VERSION),
     }
-    content = files.packed(MAGIC, header) + b"".join(array.tobytes() for array in arrays)
+    adapted = keras_api.adapted_state(model)
+    if any(state is not None for state in adapted):
+        header["adapted"] = adapted
+    if parametrisation.compartments == "layer":  # what else there is tells those of all other kinds
+        header["compartment_sizes"] = list(parametrisation.subspace.compartment_sizes)
+    deflated = _deflated(json.dumps(header, default=float, separators=(",", ":")).encode("utf-8"))
+    content = MAGIC + len(deflated).to_bytes(4, "little") + deflated
+    content += b"".join(array.tobytes() for array in arrays)
     content += hashlib.sha256(content).digest()
     files.write(path, content)
     size = sum(array.nbytes for array in _arrays(weights))
@@ -112,28 +131,87 @@ def load_compressed(path: str, model: keras.Model) -> keras.Model:
     >>> keras.utils.set_random_seed(0)
     >>> model = rb.load_compressed("trained.rb", build_model())
     """
-    keras_api.check_built(model)
-    header, data = _read(os.fspath(path))
-    for name, expected in (("format_version", FORMAT_VERSION), ("stream_version", STREAM_VERSION)):
-        if header.get(name) != expected:
-            raise StreamVersionError(
-                f"path={path!r} has {name}={header.get(name)!r}; this random_bases reads {expected} only."
-            )
-    with files.shaped(f"path={path!r}", DamagedFileError):
-        _load(path, header, data, model)
+    loaded = read(path, Base(model))
+    theta = loaded.parametrisation.theta(tf.constant(loaded.coordinates))
+    for variable, value in [*zip(loaded.parametrisation.variables, theta), *loaded.state]:
+        variable.assign(value)
+    keras_api.restore_adapted(model, loaded.adapted)
     return model
 
 
-def _load(path: str, header: Dict[str, Any], data: bytes, model: keras.Model) -> None:
-    """`load_compressed`, of a file whose checksum is right; its header may be forged."""
-    weights = keras_api.weights_of(model)
-    described = keras_api.describe(weights)
-    if described != header["variables"]:
-        raise ArchitectureError(
-            f"model={model.name!r} has variables {described}; path={path!r} needs {header['variables']}."
+class Base:
+    """A model's weights, onto which files are loaded, and their hashes, taken when this is made.
+
+    Args:
+      model: a built Keras model.
+
+    Raises:
+      TypeError, ValueError: if it is none.
+    """
+
+    def __init__(self, model: keras.Model):
+        keras_api.check_built(model)
+        self.model = model
+        self.weights = keras_api.weights_of(model)
+        self.described = keras_api.describe(self.weights)
+        parameters, quantized = (
+            {id(v) for v in found}
+            for found in (keras_api.parameters_of(model), keras_api.quantized_of(model))
         )
-    initial, state = _initial_and_state(model)
-    if files.sha256_of_arrays(_arrays(initial), described=True) != header["theta0_sha256"]:
+        self._hashed = {1: parameters, 2: parameters | quantized}
+        self._hashes = {version: self._sha256(version) for version in _READ if quantized or version == 2}
+
+    def state(self, version: int) -> List[Any]:
+        """The variables whose values a file of this format has."""
+        return [v for v in self.weights if id(v) not in self._hashed[version]]
+
+    def sha256(self, version: int) -> str:
+        """The hash of all other variables: what an initialisation, or another file, gives again."""
+        return self._hashes.get(version, self._hashes[2])
+
+    def _sha256(self, version: int) -> str:
+        hashed = [v for v in self.weights if id(v) in self._hashed[version]]
+        return files.sha256_of_arrays(_arrays(hashed), described=True)
+
+
+class Loaded(NamedTuple):
+    """What a file adds to a base.
+
+    Attributes:
+      parametrisation: of the variables that were trained.
+      coordinates: float32 [d].
+      state: variables and their values.
+      adapted: what layers learned by `adapt`: see `keras_api.adapted_state`.
+    """
+
+    parametrisation: Parametrisation
+    coordinates: np.ndarray
+    state: List[Tuple[Any, np.ndarray]]
+    adapted: List[Any]
+
+
+def read(path: files.AnyPath, base: Base) -> Loaded:
+    """A file that `SubspaceModel.export_compressed` wrote, for a model; raises as `load_compressed`."""
+    path = os.fspath(path)
+    header, data = _read(path)
+    for name, allowed in (("format_version", _READ), ("stream_version", (STREAM_VERSION,))):
+        if header.get(name) not in allowed:
+            versions = " and ".join(map(str, allowed))
+            raise StreamVersionError(
+                f"path={path!r} has {name}={header.get(name)!r}; this random_bases reads {versions} only."
+            )
+    with files.shaped(f"path={path!r}", DamagedFileError):
+        return _loaded(path, header, data, base)
+
+
+def _loaded(path: str, header: Dict[str, Any], data: bytes, base: Base) -> Loaded:
+    """`read`, of a file whose checksum is right; its header may be forged."""
+    model, weights, version = base.model, base.weights, header["format_version"]
+    if base.described != header["variables"]:
+        raise ArchitectureError(
+            f"model={model.name!r} has variables {base.described}; path={path!r} needs {header['variables']}."
+        )
+    if base.sha256(version) != header["theta0_sha256"]:
         raise InitialWeightsError(
             f"model={model.name!r} does not have the weights from which the model in path={path!r} was "
             "trained: initialise it with the same seed, or load them, and do not train it before."
@@ -154,24 +232,16 @@ def _load(path: str, header: Dict[str, Any], data: bytes, model: keras.Model) ->
         linear_layers.matrices(linear_layers.of(model, variables), variables),
     )
     sizes = list(parametrisation.subspace.compartment_sizes)
-    if sizes != header["compartment_sizes"]:
+    if sizes != header.get("compartment_sizes", sizes):
         raise ArchitectureError(
             f"model={model.name!r} has compartments of {sizes} parameters; path={path!r} needs "
             f"{header['compartment_sizes']}: its variables are grouped into layers differently."
         )
+    state = base.state(version)
     like = [np.zeros(header["dimensions"], np.float32), *_arrays(state)]
     coordinates, *values = _split(data, like)
-    theta = parametrisation.theta(tf.constant(coordinates))
-    for variable, value in zip([*parametrisation.variables, *state], [*theta, *values]):
-        variable.assign(value)
-    keras_api.restore_adapted(model, header.get("adapted", []))  # 0.1.0 wrote none
-
-
-def _initial_and_state(model: keras.Model) -> Tuple[list, list]:
-    """The variables that an initialisation gives again, and those that training has changed anyhow."""
-    ids = {id(variable) for variable in keras_api.parameters_of(model)}
-    weights = keras_api.weights_of(model)
-    return [v for v in weights if id(v) in ids], [v for v in weights if id(v) not in ids]
+    adapted = header.get("adapted", [])
+    return Loaded(parametrisation, coordinates, list(zip(state, values)), adapted)
 
 
 def _arrays(variables: Sequence) -> List[np.ndarray]:
@@ -204,4 +274,26 @@ def _read(path: str) -> Tuple[Dict[str, Any], bytes]:
     if hashlib.sha256(body).digest() != checksum:
         raise DamagedFileError(f"path={path!r} is truncated or was altered: its checksum does not match.")
     with files.shaped(f"path={path!r}", DamagedFileError):
-        return files.header(body, MAGIC), body[files.end_of_header(body, MAGIC) :]
+        end = files.end_of_header(body, MAGIC)
+        header = json.loads(_inflated(body[len(MAGIC) + 4 : end]).decode("utf-8"))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no object of names and values.")
+        return header, body[end:]
+
+
+def _deflated(header: bytes) -> bytes:
+    deflater = zlib.compressobj(9, zdict=_DICTIONARY)
+    return deflater.compress(header) + deflater.flush()
+
+
+def _inflated(header: bytes) -> bytes:
+    if header.startswith(b"{"):  # format 1
+        return header
+    inflater = zlib.decompressobj(zdict=_DICTIONARY)
+    try:
+        inflated = inflater.decompress(header, _LONGEST_HEADER)
+    except zlib.error as error:
+        raise ValueError(f"its header cannot be inflated: {error}") from error
+    if not inflater.eof:
+        raise ValueError(f"its header is cut off, or has more than {_LONGEST_HEADER} bytes.")
+    return inflated

@@ -346,9 +346,10 @@ class SubspaceModel(keras.Model):
     def export_compressed(self, path: str) -> int:
         """Writes what `random_bases.load_compressed` needs to rebuild the trained model, in a few bytes.
 
-        That is the coordinates, float32; the seed, basis, compartments and allocation; non-trainable
-        state; and the hash of theta0, which is not in the file: a seeded initialisation gives it again.
-        Written to a temporary file beside `path` that then replaces it.
+        That is the coordinates, float32; the seed, basis, compartments and allocation; state that training
+        changes, as moving statistics; and the hash of theta0 and of all that is frozen or quantised, which
+        is not in the file: a seeded initialisation, or a saved model, gives it again. Written to a temporary
+        file beside `path` that then replaces it.
 
         Args:
           path: of the file.

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,12 @@ def test_what_is_frozen_is_known_by_the_file(tmp_path):
     kernel.assign(kernel.numpy() + 1)
     with pytest.raises(compression.InitialWeightsError):
         rb.load_compressed(str(tmp_path / "model.rb"), other)
-    assert size < 1500
+    assert size < 700
+
+
+def header_of(content):
+    inflater = zlib.decompressobj(zdict=compression._DICTIONARY)
+    return json.loads(inflater.decompress(content[12 : 12 + int.from_bytes(content[8:12], "little")]))
 
 
 def test_the_file_is_what_it_is_said_to_be(tmp_path):
@@ -132,7 +138,7 @@ def test_the_file_is_what_it_is_said_to_be(tmp_path):
     content = path.read_bytes()
     assert content[:8] == b"RNDBASES"
     length = int.from_bytes(content[8:12], "little")
-    header = json.loads(content[12 : 12 + length].decode())
+    header = header_of(content)
     assert header["stream_version"] == STREAM_VERSION == 1
     assert header["seed"] == 3
     arrays = np.frombuffer(content[12 + length : -32], np.float32)
@@ -183,20 +189,47 @@ def test_altered_files(exported, tmp_path):
         refused(path, compression.DamagedFileError, "path=.*altered.rb")
 
 
-def with_header(path, to, **changes):
-    """Writes a valid file with another header."""
+def with_encoded(path, to, encoded):
+    """Writes a valid file with other bytes for a header."""
     content = path.read_bytes()
     end = 12 + int.from_bytes(content[8:12], "little")
-    header = json.dumps({**json.loads(content[12:end].decode()), **changes}).encode()
-    content = content[:8] + len(header).to_bytes(4, "little") + header + content[end:-32]
+    content = content[:8] + len(encoded).to_bytes(4, "little") + encoded + content[end:-32]
     to.write_bytes(content + hashlib.sha256(content).digest())
     return to
 
 
-@pytest.mark.parametrize("name", ["stream_version", "format_version"])
-def test_other_versions(exported, tmp_path, name):
-    path = with_header(exported, tmp_path / "other.rb", **{name: 2})
-    refused(path, compression.StreamVersionError, f"{name}=2; this random_bases reads 1")
+def with_header(path, to, encode=compression._deflated, **changes):
+    """Writes a valid file with another header."""
+    header = {**header_of(path.read_bytes()), **changes}
+    return with_encoded(path, to, encode(json.dumps(header).encode()))
+
+
+@pytest.mark.parametrize(("name", "known"), [("stream_version", "1"), ("format_version", "1 and 2")])
+def test_other_versions(exported, tmp_path, name, known):
+    path = with_header(exported, tmp_path / "other.rb", **{name: 3})
+    refused(path, compression.StreamVersionError, f"{name}=3; this random_bases reads {known} only")
+
+
+def test_files_of_the_first_format_are_read(exported, tmp_path):
+    path = with_header(exported, tmp_path / "first.rb", encode=lambda header: header, format_version=1)
+    loaded, expected = (
+        rb.load_compressed(str(each), networks.build("sequential")[0]) for each in (path, exported)
+    )
+    assert_same(values(loaded), values(expected))
+
+
+@pytest.mark.parametrize(
+    ("encoded", "message"),
+    [
+        (b"no header", "cannot be inflated"),
+        (compression._deflated(b"{}")[:-1], "cut off"),
+        (compression._deflated(b" " * (compression._LONGEST_HEADER + 1)), "has more than"),
+    ],
+    ids=["other bytes", "cut off", "too long"],
+)
+def test_headers_that_cannot_be_inflated(exported, tmp_path, encoded, message):
+    path = with_encoded(exported, tmp_path / "forged.rb", encoded)
+    refused(path, compression.DamagedFileError, f"path='.*forged.rb'.*{message}")
 
 
 VALUES = (None, -1, "x", [], {}, [-1], 2**70)
@@ -204,18 +237,14 @@ VALUES = (None, -1, "x", [], {}, [-1], 2**70)
 
 def test_forged_headers_are_refused_by_name(exported, tmp_path):
     """Without a name, with values of any shape: an error of ours that names the file."""
-    content = exported.read_bytes()
-    end = 12 + int.from_bytes(content[8:12], "little")
-    header = json.loads(content[12:end].decode())
+    header = header_of(exported.read_bytes())
     names = [name for name in header if name != "adapted"]  # which this model has nothing of
     forgeries = [{k: v for k, v in header.items() if k != name} for name in names]
     forgeries += [{**header, name: value} for name in names for value in VALUES if header[name] != value]
     forgeries += [value for value in VALUES if not isinstance(value, dict)]
     path = tmp_path / "forged.rb"
     for forged in forgeries:
-        encoded = json.dumps(forged).encode()
-        body = content[:8] + len(encoded).to_bytes(4, "little") + encoded + content[end:-32]
-        path.write_bytes(body + hashlib.sha256(body).digest())
+        with_encoded(exported, path, compression._deflated(json.dumps(forged).encode()))
         refused(path, compression.CompressedFileError, "path='.*forged.rb'")
 
 
