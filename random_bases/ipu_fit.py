@@ -5,6 +5,7 @@ from typing import Optional
 import tensorflow as tf
 
 from random_bases import ipu
+from random_bases.keras_api import keras
 from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
 
@@ -53,7 +54,7 @@ def check_model(model, ipus_per_replica: int) -> None:
                 "(keras.ipu.PipelineStage); allowed for others: 1."
             )
         return
-    for part, kind in ((model.optimizer, RandomBasesDescent), (model, SubspaceModel)):
+    for part, kind in ((_unscaled(model.optimizer), RandomBasesDescent), (model, SubspaceModel)):
         if isinstance(part, kind):
             raise ValueError(
                 f"{kind.__name__} cannot train a model in pipeline stages: it needs the gradients, or the "
@@ -61,6 +62,12 @@ def check_model(model, ipus_per_replica: int) -> None:
                 "random_bases.layers.RandomProjection inside a stage. On one IPU RandomBasesDescent works "
                 "with gradient accumulation."
             )
+
+
+def _unscaled(optimizer):
+    """The optimizer inside of one that scales the loss."""
+    scales = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+    return optimizer.inner_optimizer if scales else optimizer
 
 
 def _is_pipelined(model) -> bool:
@@ -75,20 +82,18 @@ def _is_pipelined(model) -> bool:
 
 def _any_stage(assignments) -> bool:
     """Whether a layer has a pipeline stage, also one of a model in the model."""
-    return any(
-        _any_stage(each.pipeline_stage_assignments)
-        if each.is_nested_model
-        else each.pipeline_stage is not None
-        for each in assignments
-    )
+    for each in assignments:
+        nested = getattr(each, "pipeline_stage_assignments", None)
+        if each.pipeline_stage is not None if nested is None else _any_stage(nested):
+            return True
+    return False
 
 
 def check_accumulation(model) -> None:
     """Raises ValueError for gradients that are accumulated by what never calls `apply_gradients`."""
     # Private, and absent where Keras has no such option.
-    if isinstance(model.optimizer, RandomBasesDescent) and getattr(
-        model, "_use_v2_gradient_accumulation_optimizer", False
-    ):
+    v2 = getattr(model, "_use_v2_gradient_accumulation_optimizer", False)
+    if v2 and isinstance(_unscaled(model.optimizer), RandomBasesDescent):
         raise ValueError(
             "set_gradient_accumulation_options(use_v2_gradient_accumulation_optimizer=True) takes the update "
             "of each variable from the optimizer, not apply_gradients, and RandomBasesDescent needs all "

@@ -218,8 +218,9 @@ def test_the_accumulation_that_leaves_the_update_out_is_refused_by_name(double):
     model.compile(optimizer, "mse", steps_per_execution=2)
     model.set_gradient_accumulation_options(2, "mean", use_v2_gradient_accumulation_optimizer=True)
     message = "use_v2_gradient_accumulation_optimizer=True.*allowed: False"
-    with pytest.raises(ValueError, match=message):
-        ipu_fit.check_fit(model, data, steps_per_execution=2, gradient_accumulation_steps=2)
+    for model.optimizer in (keras.mixed_precision.LossScaleOptimizer(optimizer), optimizer):
+        with pytest.raises(ValueError, match=message):
+            ipu_fit.check_fit(model, data, steps_per_execution=2, gradient_accumulation_steps=2)
     with pytest.raises(ValueError, match=message):  # without asking first
         model.fit(data)
     model.set_gradient_accumulation_options(2, "mean")

@@ -112,7 +112,7 @@ ROOMS = {
         "sampling",
         "strategies",
     },
-    "ipu_fit": {"ipu", "models", "optimizers"},
+    "ipu_fit": {"ipu", "keras_api", "models", "optimizers"},
     "ipu_self_test": {"bases", "ipu", "ipu_fit", "keras_api", "models", "optimizers", "strategies"},
 }
 # What stands outside of the library may import it, and of one another:

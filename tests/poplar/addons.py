@@ -182,6 +182,16 @@ class SerialDense(IPULayer):
         return self._activation(x if self.bias is None else x + self.bias)
 
 
+@_of(_LAYERS + "dropout")
+class Dropout(IPULayer):
+    """From no seed that TensorFlow knows."""
+
+    def call(self, inputs, training=None):
+        if not training:
+            return tf.identity(inputs)
+        return tf.nn.dropout(inputs, self.value("rate"), self.value("noise_shape"))
+
+
 class _Same(IPULayer):
     def call(self, inputs, **unused):
         return tf.nest.map_structure(tf.identity, inputs)
@@ -231,7 +241,7 @@ class _Recurrent(IPULayer):
         major = self.value("time_major")
         batch = tf.shape(inputs)[1 if major else 0]
         if training and self.value("dropout"):
-            # One mask for all steps, as of the IPU's own generator: from no seed that TensorFlow knows.
+            # One mask for all steps; from no seed that TensorFlow knows.
             shape = tf.stack([1, batch, inputs.shape[2]] if major else [batch, 1, inputs.shape[2]])
             inputs = tf.nn.dropout(inputs, self.value("dropout"), shape)
         state = initial_state or [tf.zeros([batch, self.value("units")])] * self.states

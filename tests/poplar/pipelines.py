@@ -230,11 +230,20 @@ def _check(stages):
         raise ValueError(f"Stages must be 0, 1, ...: {stages}.")
 
 
+def _is_pipelined(model):
+    """Whether a model's own layers were assigned stages: those of models in it alone do not count."""
+    if "_double_stages" in vars(model):
+        return True
+    return not isinstance(model, keras.Sequential) and any(
+        hasattr(each, "_double_stage") for node in tracing.calls(model) for each in (node, node.layer)
+    )
+
+
 def stages(model):
     """How many stages a model that was built has, 0 if none."""
-    found = list(_flat(get_pipeline_stage_assignment(model)))
-    if all(stage is None for stage in found):
+    if not _is_pipelined(model):
         return 0
+    found = list(_flat(get_pipeline_stage_assignment(model)))
     _check(found)
     return max(found) + 1
 

@@ -77,7 +77,8 @@ def _model(recurrent):
             keras.Input((STEPS,), dtype="int32"),
             layers.Embedding(WORDS, UNITS, keras.initializers.RandomNormal(0, 1, seed=1)),
             layers.GroupNorm(2, gamma_initializer="ones", beta_initializer="zeros"),
-            layers.LSTM(UNITS) if recurrent else keras.layers.Flatten(),
+            layers.LSTM(UNITS, dropout=0.1) if recurrent else keras.layers.Flatten(),
+            layers.Dropout(0.1),
             keras.layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(seed=2)),
         ]
     )
