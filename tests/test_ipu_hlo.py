@@ -98,6 +98,56 @@ def test_gradients_of_models_in_a_subspace(strategy, basis):
     assert hlo.forbidden(hlo.of(strategy, gradient, x)) == set()
 
 
+def _model():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu"), keras.layers.Dense(2)])
+    model.compile(loss="mse")
+    return model
+
+
+def test_a_training_step_with_keras_own_optimizer_inside(strategy):
+    with strategy.scope():
+        model = _model()
+        inner = keras.optimizers.Adam(0.1)
+        optimizer = rb.RandomBasesDescent(inner, dimensions=6, compartments="variable", seed=0)
+        keras_api.build_optimizer(optimizer, model.trainable_variables)
+
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
+        variables = model.trainable_variables
+        gradients = tape.gradient(loss, [keras_api.tf_variable_of(v) for v in variables])
+        optimizer.apply_gradients(list(zip(gradients, variables)))
+        return loss
+
+    assert hlo.forbidden(hlo.of(strategy, step, tf.ones([8, 4]), tf.ones([8, 2])), int64=True) == set()
+
+
+class _Feed:
+    """An iterator that gives the same batch whenever it is asked."""
+
+    def __init__(self, *batch):
+        self.batch = batch
+        self.element_spec = tuple(tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in batch)
+
+    def __next__(self):
+        return self.batch
+
+
+@pytest.mark.parametrize("minibatch", ["shared", pytest.param("independent", marks=pytest.mark.slow)])
+def test_an_update_of_evolution(strategy, minibatch):
+    with strategy.scope():
+        nes = rb.NaturalEvolutionStrategies(
+            _model(), 4, sigma=0.1, learning_rate=0.1, minibatch=minibatch, seed=0
+        )
+    nes._build_once()
+
+    def update(x, y):
+        nes._update(_Feed(x, y))
+        return x
+
+    assert hlo.forbidden(hlo.of(strategy, update, tf.ones([8, 4]), tf.ones([8, 2])), int64=True) == set()
+
+
 def test_generated_weights(strategy):
     with strategy.scope():
         layer = rb.layers.RandomProjection(N, DIMENSIONS, seed=1)
