@@ -44,6 +44,8 @@ ROOMS = {
     "compartments": {"arguments"},
     "subspace": {"tensors", "sampling", "bases", "compartments"},
     "batches": {"arguments"},
+    "first_steps": {"keras_api"},
+    "safetensors": {"files"},
     "ipu": {"arguments", "device"},
     "strategies": {"arguments", "device", "ipu", "keras_api"},
     "layers": {"arguments", "bases", "keras_api", "sampling"},
@@ -58,8 +60,8 @@ ROOMS = {
         "subspace",
     },
     "models": {
-        *("arguments", "bases", "compartments", "device", "files", "keras_api", "sampling", "strategies"),
-        "subspace",
+        *("arguments", "bases", "compartments", "device", "files", "first_steps", "keras_api", "sampling"),
+        *("safetensors", "strategies", "subspace"),
     },
     "averaging": {
         "tensors",
@@ -81,6 +83,7 @@ ROOMS = {
             "batches",
             "compartments",
             "device",
+            "first_steps",
             "keras_api",
             "sampling",
             "strategies",

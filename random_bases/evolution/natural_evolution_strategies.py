@@ -19,6 +19,7 @@ from random_bases.compartments import Compartments
 from random_bases.evolution import shaping
 from random_bases.evolution.offspring import Chunked, InPlace, Population
 from random_bases.evolution.perturbations import Perturbations
+from random_bases.first_steps import WarnOfGrowth
 from random_bases.keras_api import keras
 
 MINIBATCHES = ("independent", "shared")
@@ -142,6 +143,7 @@ class NaturalEvolutionStrategies:
         self._scale = 1.0 / sigma
         if update_scale == "paper":
             self._scale /= math.sqrt(perturbations.size)
+        self._population_size = population
         self._population = Population(
             model, perturbations, sigma, antithetic, minibatch == "shared", training, jit_compile
         )
@@ -219,8 +221,12 @@ class NaturalEvolutionStrategies:
         if x is not None:
             data = stream(x, y, sample_weight, batch_size, shuffle, self.seed)
         updates = self._updates_per_epoch(steps_per_epoch, None if data is None else data.per_epoch)
+        watch = WarnOfGrowth(
+            f"lower learning_rate, or raise population={self._population_size} for less noise; "
+            'with fitness="raw" the rate is far below SGD\'s'
+        )
         callback_list = keras.callbacks.CallbackList(
-            callbacks,
+            [*tf.nest.flatten([] if callbacks is None else callbacks), watch],
             add_history=True,
             add_progbar=verbose != 0,
             model=model,

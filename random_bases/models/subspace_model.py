@@ -8,6 +8,7 @@ import tensorflow as tf
 from random_bases import arguments, bases, device, keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments
+from random_bases.first_steps import WarnOfGrowth
 from random_bases.keras_api import keras, register_serializable, strategy_of
 from random_bases.keras_api.nested_functions import refuse_decorated_methods, users_classes
 from random_bases.models import compression, linear_layers
@@ -169,6 +170,18 @@ class SubspaceModel(keras.Model):
     def seed(self) -> int:
         """The seed of the directions."""
         return self._parametrisation.seed
+
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options):
+        """As Keras's, with a warning if the loss grows in the first steps."""
+        watch = WarnOfGrowth(
+            "lower the optimizer's learning_rate, which moves coordinates (for Adam 0.01 is a good one to "
+            "begin with; with redraws n / d times SGD's own is the most)"
+        )
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(watch)
+        else:
+            callbacks = [*tf.nest.flatten([] if callbacks is None else callbacks), watch]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
 
     def call(self, inputs, training=None):
         del training  # the wrapped model finds it in the call's context
