@@ -8,6 +8,7 @@ from random_bases.evolution import NaturalEvolutionStrategies
 from random_bases.models import SubspaceModel
 from random_bases.models.adapters import Adapters
 from random_bases.models.compression import load_compressed
+from random_bases.models.interchange import load_safetensors, save_safetensors
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.replay import DamagedLogError, ReplayError, ReplayLog, replay
 from random_bases.subspace import Subspace
@@ -30,8 +31,10 @@ __all__ = [
     "callbacks",
     "layers",
     "load_compressed",
+    "load_safetensors",
     "replay",
     "sampling",
+    "save_safetensors",
     "strategies",
     "__version__",
 ]

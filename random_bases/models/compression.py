@@ -9,6 +9,9 @@ state, all row-major and little-endian; the SHA-256 of everything before.
 
 State is what training changes beside the trained weights: moving statistics. Frozen weights are in the hash,
 and so are quantised ones with their scales. Format 1 had those among the state, and its header as it is.
+
+A file that ends in .safetensors is of that format: arrays "coordinates", "state.0" and so on; the header and
+the SHA-256 of header and arrays are its metadata.
 """
 
 import hashlib
@@ -21,7 +24,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from random_bases import arguments, bases, files, keras_api
+from random_bases import arguments, bases, files, keras_api, safetensors
 from random_bases.keras_api import keras
 from random_bases.models import linear_layers
 from random_bases.models.parametrisation import Parametrisation
@@ -84,20 +87,49 @@ def save(path: str, parametrisation: Parametrisation, model: keras.Model, coordi
         header["adapted"] = adapted
     if parametrisation.compartments == "layer":  # what else there is tells those of all other kinds
         header["compartment_sizes"] = list(parametrisation.subspace.compartment_sizes)
-    deflated = _deflated(json.dumps(header, default=float, separators=(",", ":")).encode("utf-8"))
+    text = json.dumps(header, default=float, separators=(",", ":"))
+    written = (_write_safetensors if _is_safetensors(path) else _write)(path, text, arrays)
+    size = sum(array.nbytes for array in _arrays(weights))
+    logging.getLogger("random_bases").info(
+        "%s: %d bytes, %.0f times fewer than the %d of the weights", path, written, size / written, size
+    )
+    return written
+
+
+def _write(path: files.AnyPath, header: str, arrays: Sequence[np.ndarray]) -> int:
+    deflated = _deflated(header.encode("utf-8"))
     content = MAGIC + len(deflated).to_bytes(4, "little") + deflated
     content += b"".join(array.tobytes() for array in arrays)
     content += hashlib.sha256(content).digest()
     files.write(path, content)
-    size = sum(array.nbytes for array in _arrays(weights))
-    logging.getLogger("random_bases").info(
-        "%s: %d bytes, %.0f times fewer than the %d of the weights",
-        path,
-        len(content),
-        size / len(content),
-        size,
-    )
     return len(content)
+
+
+def _is_safetensors(path: files.AnyPath) -> bool:
+    return os.fspath(path).endswith(".safetensors")
+
+
+def _write_safetensors(path: files.AnyPath, header: str, arrays: Sequence[np.ndarray]) -> int:
+    named = dict(zip(["coordinates", *(f"state.{i}" for i in range(len(arrays) - 1))], arrays))
+    data = b"".join(array.tobytes() for array in arrays)
+    return safetensors.write(path, named, {"random_bases": header, "sha256": _checksum(header, data)})
+
+
+def _read_safetensors(path: str) -> Tuple[Dict[str, Any], bytes]:
+    try:
+        arrays, metadata = safetensors.read(path)
+    except safetensors.SafetensorsError as error:
+        raise DamagedFileError(str(error)) from error
+    with files.shaped(f"path={path!r}", DamagedFileError):
+        names = ["coordinates", *(f"state.{i}" for i in range(len(arrays) - 1))]
+        data = b"".join(arrays[name].tobytes() for name in names)
+        if _checksum(metadata["random_bases"], data) != metadata["sha256"]:
+            raise DamagedFileError(f"path={path!r} was altered: its checksum does not match.")
+        return json.loads(metadata["random_bases"]), data
+
+
+def _checksum(header: str, data: bytes) -> str:
+    return hashlib.sha256(header.encode("utf-8") + data).hexdigest()
 
 
 def load_compressed(path: str, model: keras.Model) -> keras.Model:
@@ -266,6 +298,8 @@ def _split(data: bytes, like: Sequence[np.ndarray]) -> List[np.ndarray]:
 
 def _read(path: str) -> Tuple[Dict[str, Any], bytes]:
     """The header and what follows it, once the checksum has been found right."""
+    if _is_safetensors(path):
+        return _read_safetensors(path)
     with open(path, "rb") as file:
         content = file.read()
     if not content.startswith(MAGIC):

@@ -365,7 +365,7 @@ class SubspaceModel(keras.Model):
         file beside `path` that then replaces it.
 
         Args:
-          path: of the file.
+          path: of the file; if it ends in ".safetensors" it is of that format, some hundred bytes longer.
 
         Returns:
           The file's size in bytes, which is also logged, beside that of the weights.
