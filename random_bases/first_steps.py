@@ -6,14 +6,15 @@ import warnings
 from random_bases.keras_api import keras
 
 _STEPS = 50
+_FEWEST = 5  # of which the mean is no accident of a batch
 _GROWTH = 2.0  # above what batches differ by
 
 
 class WarnOfGrowth(keras.callbacks.Callback):
     """Warns once in a `fit` if its loss more than doubles in the first epoch's first 50 steps.
 
-    The loss is Keras's mean over the steps so far; the first one must be positive. One that is infinite or
-    not a number is warned of, too.
+    The loss is Keras's mean over the steps so far, of at least five; the first one must be positive. One that
+    is infinite or not a number is warned of at once.
 
     Args:
       advice: what to lower, in words.
@@ -38,7 +39,8 @@ class WarnOfGrowth(keras.callbacks.Callback):
         loss = float(logs["loss"])
         if self._left == _STEPS - 1:
             self._first = loss
-        if not math.isfinite(loss) or 0 < _GROWTH * self._first < loss:
+        judged = self._left <= _STEPS - _FEWEST
+        if not math.isfinite(loss) or judged and 0 < _GROWTH * self._first < loss:
             self._left = 0
             warnings.warn(
                 f"The loss has grown from {self._first:.3g} to {loss:.3g} in the first {batch + 1} steps: "

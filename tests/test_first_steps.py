@@ -74,9 +74,10 @@ def logged(losses, epoch_ends=()):
 
 def test_when_it_speaks():
     assert logged([1.0, 1.9, 2.0]) == []
-    assert logged([1.0, 2.1, 9.0]) == ["The loss has grown from 1 to 2.1 in the first 2 steps: do less."]
+    grown = logged([1.0, 9.0, 1.0, 9.0, 2.1, 9.0])
+    assert grown == ["The loss has grown from 1 to 2.1 in the first 5 steps: do less."]
     assert len(logged([1.0, np.nan])) == 1
     assert len(logged([np.inf])) == 1
-    assert logged([-1.0, -0.1, 3.0]) == []  # has no scale
+    assert logged([-1.0, -0.1, 3.0, 3.0, 3.0]) == []  # has no scale
     assert logged([1.0] * 50 + [9.0]) == []
-    assert logged([1.0, 1.0, 9.0], epoch_ends=[1]) == []
+    assert logged([1.0, 1.0, 9.0, 9.0, 9.0, 9.0], epoch_ends=[1]) == []
