@@ -77,16 +77,15 @@ def _is_pipelined(model) -> bool:
         assignments = model.get_pipeline_stage_assignment()
     except RuntimeError:  # a subclassed model that was not built: nobody has assigned it stages
         return False
-    return _any_stage(assignments)
+    return any(_has_stage(each) for each in assignments)
 
 
-def _any_stage(assignments) -> bool:
-    """Whether a layer has a pipeline stage, also one of a model in the model."""
-    for each in assignments:
-        nested = getattr(each, "pipeline_stage_assignments", None)
-        if each.pipeline_stage is not None if nested is None else _any_stage(nested):
-            return True
-    return False
+def _has_stage(assignment) -> bool:
+    """Whether a layer has a pipeline stage, or a layer of a model in the model."""
+    nested = getattr(assignment, "pipeline_stage_assignments", None)
+    if nested is not None:
+        return any(_has_stage(each) for each in nested)
+    return assignment.pipeline_stage is not None
 
 
 def check_accumulation(model) -> None:
