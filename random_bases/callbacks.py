@@ -1,6 +1,7 @@
-"""Keras callbacks that change how a model trains in random bases."""
+"""Keras callbacks that change how a model trains in random bases, or show what training does to it."""
 
 from random_bases import arguments, device, keras_api
+from random_bases.analysis.effective_rank import effective_ranks
 from random_bases.keras_api import keras, strategy_of
 from random_bases.optimizers import RandomBasesDescent
 
@@ -65,3 +66,30 @@ class SwitchToInner(keras.callbacks.Callback):
         keras_api.attach_optimizer(self.model, inner)
         # What was traced has the other optimizer in it.
         self.model.make_train_function(force=True)
+
+
+class EffectiveRanks(keras.callbacks.Callback):
+    """Adds the effective rank of each trained kernel to an epoch's logs: see `rb.analysis.effective_rank`.
+
+    They are named "effective_rank/dense/kernel". History has them, and so have callbacks that come after this
+    one in the list, such as CSVLogger and TensorBoard. Singular values are computed by NumPy, in
+    O(m n min(m, n)) time for a kernel [m, n].
+
+    Args:
+      every: of so many epochs, the last one is looked at.
+
+    Raises:
+      TypeError, ValueError: if `every` has a wrong type or a wrong value.
+
+    Example:
+    >>> history = model.fit(x, y, epochs=10, callbacks=[rb.callbacks.EffectiveRanks()]).history
+    """
+
+    def __init__(self, every: int = 1):
+        super().__init__()
+        self._every = arguments.integer("every", every, 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None and (epoch + 1) % self._every == 0:
+            ranks = effective_ranks(self.model)
+            logs.update({f"effective_rank/{path}": rank for path, rank in ranks.items()})

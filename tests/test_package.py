@@ -103,7 +103,7 @@ ROOMS = {
             "subspace",
         ),
     },
-    "callbacks": {"arguments", "device", "keras_api", "optimizers"},
+    "callbacks": {"analysis", "arguments", "device", "keras_api", "optimizers"},
     "replay": {
         "tensors",
         "arguments",
