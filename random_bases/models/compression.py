@@ -7,6 +7,9 @@ The file, in order: 8 bytes of magic; the length of the header, 4 bytes, little-
 in UTF-8, deflated (RFC 1950, with a preset dictionary); the coordinates, float32, and the variables that are
 state, all row-major and little-endian; the SHA-256 of everything before.
 
+Coordinates of 8 or 4 bits are integers, int8, times the header's scale: 4 bytes of length, and that many of a
+Huffman code (RFC 1951, without matches).
+
 State is what training changes beside the trained weights: moving statistics. Frozen weights are in the hash,
 and so are quantised ones with their scales. Format 1 had those among the state, and its header as it is.
 
@@ -32,6 +35,7 @@ from random_bases.sampling import STREAM_VERSION
 
 MAGIC = b"RNDBASES"
 FORMAT_VERSION = 2
+BITS = (4, 8, 32)
 _READ = (1, 2)
 # What deflating begins with, part of format 2: never change it.
 _DICTIONARY = (
@@ -63,8 +67,15 @@ class InitialWeightsError(CompressedFileError):
     """The model's weights are not those from which the exported model was trained."""
 
 
-def save(path: str, parametrisation: Parametrisation, model: keras.Model, coordinates: np.ndarray) -> int:
+def save(
+    path: files.AnyPath,
+    parametrisation: Parametrisation,
+    model: keras.Model,
+    coordinates: np.ndarray,
+    bits: int = 32,
+) -> int:
     """Writes a compressed file: see `SubspaceModel.export_compressed`."""
+    arguments.check(arguments.integer("bits", bits, 1) in BITS, "bits", bits, f"one of {BITS}")
     generator = getattr(parametrisation.basis, "generator", "counter")
     if generator != "counter":
         raise ValueError(
@@ -73,6 +84,7 @@ def save(path: str, parametrisation: Parametrisation, model: keras.Model, coordi
         )
     base = Base(model)
     state, weights = base.state(FORMAT_VERSION), base.weights
+    scale, coordinates = _quantized(coordinates, bits)
     arrays = [coordinates, *_arrays(state)]
     header = {
         "format_version": FORMAT_VERSION,
@@ -82,6 +94,8 @@ def save(path: str, parametrisation: Parametrisation, model: keras.Model, coordi
         "variables": base.described,
         "theta0_sha256": base.sha256(FORMAT_VERSION),
     }
+    if bits < 32:
+        header["scale"] = scale
     adapted = keras_api.adapted_state(model)
     if any(state is not None for state in adapted):
         header["adapted"] = adapted
@@ -99,10 +113,41 @@ def save(path: str, parametrisation: Parametrisation, model: keras.Model, coordi
 def _write(path: files.AnyPath, header: str, arrays: Sequence[np.ndarray]) -> int:
     deflated = _deflated(header.encode("utf-8"))
     content = MAGIC + len(deflated).to_bytes(4, "little") + deflated
-    content += b"".join(array.tobytes() for array in arrays)
+    content += _coded(arrays[0]) + b"".join(array.tobytes() for array in arrays[1:])
     content += hashlib.sha256(content).digest()
     files.write(path, content)
     return len(content)
+
+
+def _quantized(coordinates: np.ndarray, bits: int) -> Tuple[float, np.ndarray]:
+    """(s, q): coordinates s q, with integers q of so many bits, int8; (1, coordinates) of 32."""
+    if bits == 32:
+        return 1.0, coordinates
+    largest = 2 ** (bits - 1) - 1
+    scale = np.float32(np.abs(coordinates).max() / largest)
+    if not np.isfinite(scale):
+        raise ValueError(f"coordinates are not finite; allowed with bits={bits}: finite ones.")
+    rounded = np.rint(coordinates / (scale or np.float32(1)))
+    return float(scale), np.clip(rounded, -largest, largest).astype(np.int8)
+
+
+def _coded(coordinates: np.ndarray) -> bytes:
+    """Float32 as they are; integers by a Huffman code, which `zlib` has, after 4 bytes of its length."""
+    if coordinates.dtype != np.int8:
+        return coordinates.tobytes()
+    coder = zlib.compressobj(9, wbits=-15, strategy=zlib.Z_HUFFMAN_ONLY)
+    coded = coder.compress(coordinates.tobytes()) + coder.flush()
+    return len(coded).to_bytes(4, "little") + coded
+
+
+def _decoded(data: bytes, count: int) -> bytes:
+    """`data`, in which integers that `_coded` made shorter are whole again."""
+    end = 4 + int.from_bytes(data[:4], "little")
+    try:
+        integers = zlib.decompressobj(wbits=-15).decompress(data[4:end], count)
+    except zlib.error as error:
+        raise ValueError(f"its coordinates cannot be decoded: {error}") from error
+    return integers + data[end:]
 
 
 def _is_safetensors(path: files.AnyPath) -> bool:
@@ -270,8 +315,14 @@ def _loaded(path: str, header: Dict[str, Any], data: bytes, base: Base) -> Loade
             f"{header['compartment_sizes']}: its variables are grouped into layers differently."
         )
     state = base.state(version)
-    like = [np.zeros(header["dimensions"], np.float32), *_arrays(state)]
+    count, scale = header["dimensions"], header.get("scale")
+    if scale is not None:
+        arguments.number("scale", scale, 0.0)
+        data = data if _is_safetensors(path) else _decoded(data, count)
+    like = [np.zeros(count, np.float32 if scale is None else np.int8), *_arrays(state)]
     coordinates, *values = _split(data, like)
+    if scale is not None:
+        coordinates = np.float32(scale) * coordinates.astype(np.float32)
     adapted = header.get("adapted", [])
     return Loaded(parametrisation, coordinates, list(zip(state, values)), adapted)
 

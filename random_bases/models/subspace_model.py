@@ -356,7 +356,7 @@ class SubspaceModel(keras.Model):
         options = {**keras_api.export_options(self, self.model), **options}
         return super().export(filepath, *arguments, **options)
 
-    def export_compressed(self, path: str) -> int:
+    def export_compressed(self, path: str, bits: int = 32) -> int:
         """Writes what `random_bases.load_compressed` needs to rebuild the trained model, in a few bytes.
 
         That is the coordinates, float32; the seed, basis, compartments and allocation; state that training
@@ -366,6 +366,8 @@ class SubspaceModel(keras.Model):
 
         Args:
           path: of the file; if it ends in ".safetensors" it is of that format, some hundred bytes longer.
+          bits: 32: the coordinates as they are. 8 or 4: rounded to multiples of the largest one's size,
+            divided by 127 or 7, in a Huffman code: the model that is loaded from the file has those.
 
         Returns:
           The file's size in bytes, which is also logged, beside that of the weights.
@@ -380,7 +382,7 @@ class SubspaceModel(keras.Model):
                 f"{self.redraw_every}: the weights are no theta0 + P c of one basis. A ReplayLog of "
                 "RandomBasesDescent rebuilds such a run from its coordinates."
             )
-        return compression.save(path, self._parametrisation, self.model, self.coordinates.numpy())
+        return compression.save(path, self._parametrisation, self.model, self.coordinates.numpy(), bits)
 
     def get_config(self):
         return {

@@ -148,6 +148,68 @@ def test_the_file_is_what_it_is_said_to_be(tmp_path):
     assert content[-32:] == hashlib.sha256(content[:-32]).digest()
 
 
+@pytest.mark.parametrize("suffix", [".rb", ".safetensors"])
+@pytest.mark.parametrize(("bits", "levels"), [(8, 127), (4, 7)])
+def test_coordinates_of_few_bits_are_multiples_of_a_step(tmp_path, bits, levels, suffix):
+    model, _ = networks.build("normalised")
+    sub = rb.SubspaceModel(model, dimensions=10, basis="hadamard", seed=3)
+    c = np.random.RandomState(0).normal(size=10).astype(np.float32)
+    sub.coordinates.assign(c)
+    path = str(tmp_path / f"model{suffix}")
+    sub.export_compressed(path, bits=bits)
+    loaded = rb.load_compressed(path, networks.build("normalised")[0])
+    step = np.abs(c).max() / levels
+    sub.coordinates.assign(np.rint(c / step) * step)
+    for found, expected in zip(values(loaded), values(sub.materialize())):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(sub.coordinates.numpy() - c).max() <= step / 2 * 1.001
+    sub.coordinates.assign(np.zeros(10))
+    sub.export_compressed(path, bits=bits)
+    loaded = rb.load_compressed(path, networks.build("normalised")[0])
+    for found, expected in zip(values(loaded), values(sub.materialize())):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_few_bits_are_coded_near_their_entropy():
+    c = np.random.RandomState(0).normal(size=20_000).astype(np.float32)
+    for bits in (8, 4):
+        _, integers = compression._quantized(c, bits)
+        _, counts = np.unique(integers, return_counts=True)
+        entropy = -np.sum(counts * np.log2(counts / len(c))) / 8
+        coded = compression._coded(integers)
+        assert entropy <= len(coded) <= 1.03 * entropy + 150
+        assert compression._decoded(coded + b"rest", len(c)) == integers.tobytes() + b"rest"
+
+
+def test_forged_codes_of_coordinates_are_refused(tmp_path):
+    model, _ = networks.build("sequential")
+    path = tmp_path / "model.rb"
+    rb.SubspaceModel(model, dimensions=5, basis="rademacher", seed=3).export_compressed(str(path), bits=8)
+    content = path.read_bytes()
+    end = 12 + int.from_bytes(content[8:12], "little")
+    for data in (b"", b"\x01", (9).to_bytes(4, "little") + b"123", (2).to_bytes(4, "little") + b"\xff\xff"):
+        path.write_bytes(content[:end] + data + hashlib.sha256(content[:end] + data).digest())
+        refused(path, compression.DamagedFileError, "path='.*model.rb'")
+    with_header(exported_of(content, path), path, scale=-1.0)
+    refused(path, compression.DamagedFileError, "path='.*model.rb'.*scale=-1.0")
+
+
+def exported_of(content, path):
+    path.write_bytes(content)
+    return path
+
+
+def test_other_numbers_of_bits_are_refused(tmp_path):
+    sub = rb.SubspaceModel(networks.build("sequential")[0], dimensions=5, basis="rademacher", seed=3)
+    for bits, error in ((5, ValueError), (64, ValueError), (8.0, TypeError)):
+        with pytest.raises(error, match=f"bits={bits}"):
+            sub.export_compressed(str(tmp_path / "model.rb"), bits=bits)
+    sub.coordinates.assign(np.full(5, np.nan))
+    with pytest.raises(ValueError, match="coordinates are not finite; allowed with bits=8"):
+        sub.export_compressed(str(tmp_path / "model.rb"), bits=8)
+    assert not list(tmp_path.iterdir())
+
+
 # --- What is refused ------------------------------------------------------------------------------
 
 
