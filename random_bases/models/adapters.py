@@ -5,6 +5,7 @@ and NOLA (Koohpayegani et al. 2024, arXiv:2310.02556); in one of all weights, of
 (arXiv:2012.13255).
 """
 
+import os
 from typing import Any, Dict, List, Mapping, Tuple, Union
 
 import numpy as np
@@ -78,8 +79,8 @@ class Adapters:
         same = all(np.array_equal(v.numpy(), value) for v, value in loaded.state if id(v) in learned)
         if (loaded.adapted or [None] * len(self._adapted)) != self._adapted or not same:
             raise ValueError(
-                f"path={path!r}: its model has layers that learned other things by `adapt` than those of "
-                f"model={self.model.name!r}; load it by itself, with load_compressed."
+                f"path={os.fspath(path)!r}: its model has layers that learned other things by `adapt` than "
+                f"those of model={self.model.name!r}; load it by itself, with load_compressed."
             )
         for variable in [*loaded.parametrisation.variables, *(variable for variable, _ in loaded.state)]:
             self._originals.setdefault(id(variable), (variable, keras_api.value_of(variable)))
