@@ -15,7 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 import random_bases as rb
-from benchmarks.measure import Figure, alternate, in_process, peak_megabytes, resident_megabytes
+from benchmarks.measure import (
+    Figure,
+    alternate,
+    forget_peak,
+    in_process,
+    peak_megabytes,
+    resident_megabytes,
+)
 from experiments import networks
 from random_bases import keras_api
 from random_bases.keras_api import keras
@@ -132,8 +139,10 @@ def _child(method: str, fraction: float) -> None:
         model = _fused(model, fraction)
     step = _step(model, optimizer, jit_compile=True)
     step()
+    compiling = peak_megabytes() - before
+    forget_peak()
     step()
-    print(json.dumps({"mb": peak_megabytes() - before, "parameters": parameters}))
+    print(json.dumps({"mb": peak_megabytes() - before, "compiling": compiling, "parameters": parameters}))
 
 
 if __name__ == "__main__":

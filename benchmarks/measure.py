@@ -1,5 +1,7 @@
 """Measuring: medians of things run alternately, peak memory of processes, the machine."""
 
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -87,8 +89,15 @@ def in_process(module: str, *arguments: Any, python: str = sys.executable, path:
 
 
 def peak_megabytes() -> float:
-    """The largest resident memory that this process has had."""
+    """The largest resident memory that this process has had, or has had since `forget_peak`."""
     return _megabytes("VmHWM")
+
+
+def forget_peak() -> None:
+    """Gives free memory back to the system, and has `peak_megabytes` begin anew (Linux with glibc)."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def resident_megabytes() -> float:

@@ -73,6 +73,8 @@ def default_config() -> ml_collections.ConfigDict:
       schedule: "constant", or "linear": the learning rate falls to zero, by equal amounts each epoch.
       dimensions, basis, compartments, allocation: of `RandomBasesDescent`; `compartments` also takes
         a number ("10") or sizes ("1000,2000") as a string. With evolution `dimensions` is the population.
+        With "rbd", "fpd" and the basis "kronecker" the network is a `SubspaceModel` whose layers compute the
+        gradient of the coordinates, unless `error_feedback`, `replicas` or `exchange` need the whole one.
       error_feedback: of "rbd": 0: none; 1: what a step's directions do not see is remembered; between: the
         leak. The learning rate is then SGD's own.
       strategy: where it runs, as in `random_bases.strategies`; with several workers `workdir` must be a

@@ -14,7 +14,8 @@ from tensorflow import Tensor
 
 from random_bases import bases
 from random_bases.bases.basis import Basis, differentiable, linear_map
-from random_bases.bases.kronecker import Matrix, matrix_of
+from random_bases.bases.kronecker import KroneckerBasis, Matrix, draw_together, matrix_of
+from random_bases.bases.tiles import unknown_one
 from random_bases.compartments import Allocation, Compartments, allocate, defaults, split
 from random_bases.sampling.seeds import Seed, as_seed
 from random_bases.tensors import as_shapes, float_tensor, int32_scalar, size_of
@@ -29,17 +30,19 @@ class _Group:
 
     def map(self, method: str, parts: List[Tensor], seed: Tensor, draws: List[Tensor], firsts: List[Tensor]):
         """The basis's `method` of each member; a device-side loop if there are several."""
-        traced = getattr(self.basis, method)
+        traced = getattr(self.basis, "trace_" + method)
         if len(parts) == 1:
-            result = traced(parts[0], seed, draws[0], firsts[0])
-            return tf.nest.map_structure(lambda tensor: tensor[tf.newaxis], result)
+            return [traced(parts[0], seed, draws[0], firsts[0])]
         signature = tf.TensorSpec(None)
-        return tf.map_fn(
+        mapped = tf.map_fn(
             lambda member: traced(member[0], seed, *member[1:]),
             (tf.stack(parts), tf.stack(draws), tf.stack(firsts)),
-            fn_output_signature=(signature, signature) if method == "trace_sketch" else signature,
+            fn_output_signature=(signature, signature) if method == "sketch" else signature,
             parallel_iterations=1,
         )
+        return [
+            tf.nest.map_structure(operator.itemgetter(position), mapped) for position in range(len(parts))
+        ]
 
 
 class Subspace:
@@ -49,14 +52,15 @@ class Subspace:
       shapes: the shape of each variable.
       dimensions: d, the total over compartments.
       basis: a basis's name, or a `Basis` of size D and d directions (D parameters in all): with
-        several compartments, each gets one of the same kind. With "kronecker" vectors get "hadamard".
+        several compartments, each gets one of the same kind. With "kronecker" variables of which
+        `bases.kronecker.matrix_of` makes no matrix get "hadamard".
       compartments: as in `random_bases.compartments.split`; None: "variable" with "kronecker", which
         allows no other, else "network".
       allocation: as in `random_bases.compartments.allocate`; None: "proportional" with "kronecker", else
         "even".
       paths: the variables' paths; needed for `compartments="layer"`.
-      matrices: of "kronecker": the (positions, inputs, outputs) of each variable, None for those that
-        are vectors; by default as `bases.kronecker.matrix_of` tells from shapes.
+      matrices: of "kronecker": the (positions, inputs, outputs) of each variable, or None; by default as
+        `bases.kronecker.matrix_of` tells from shapes.
       firsts: the number of each compartment's first direction; by default they follow one another.
 
     Raises:
@@ -122,10 +126,9 @@ class Subspace:
         """The variables' positions in the order in which they are concatenated and cut into compartments."""
         return self._split.order
 
-    def part_of(self, c: Tensor, compartment: int) -> Tensor:
-        """The coordinates of one compartment among those of all, [d]."""
-        begin = sum(self.compartment_dimensions[:compartment])
-        return c[begin : begin + self.compartment_dimensions[compartment]]
+    def split(self, c: Tensor) -> List[Tensor]:
+        """The coordinates of each compartment, of those of all, [d]."""
+        return tf.split(c, list(self.compartment_dimensions))
 
     def restricted(self, variables: Sequence[int]) -> "Subspace":
         """The same directions of some variables, by their positions; with compartments="variable" only.
@@ -278,7 +281,7 @@ class Subspace:
 
     def _project(self, tensors: Sequence[Tensor], *address: Tensor) -> Tensor:
         def project(*arguments):
-            parts = self._map("trace_project", self._flatten(arguments[:-3]), arguments[-3:])
+            parts = self._map("project", self._flatten(arguments[:-3]), arguments[-3:])
             return tf.concat(parts, axis=0)
 
         def adjoint(upstream, *address):
@@ -288,8 +291,7 @@ class Subspace:
 
     def _expand(self, coordinates: Sequence[Tensor], *address: Tensor) -> List[Tensor]:
         def expand(c, *address):
-            parts = tf.split(c, list(self.compartment_dimensions))
-            return self._unflatten(self._map("trace_expand", parts, address))
+            return self._unflatten(self._map("expand", self.split(c), address))
 
         def adjoint(*upstream_and_address):
             return self._project(upstream_and_address[:-3], *upstream_and_address[-3:])
@@ -300,7 +302,7 @@ class Subspace:
         """The coordinates and the tensors' parts, in one list."""
 
         def sketch(*arguments):
-            results = self._map("trace_sketch", self._flatten(arguments[:-3]), arguments[-3:])
+            results = self._map("sketch", self._flatten(arguments[:-3]), arguments[-3:])
             c = tf.concat([result[0] for result in results], axis=0)
             return [c, *self._unflatten([result[1] for result in results])]
 
@@ -311,24 +313,34 @@ class Subspace:
         return linear_map(sketch, adjoint, _float32(tensors), address)
 
     def _map(self, method: str, parts: List[Tensor], address: Sequence[Tensor]) -> list:
-        """method(part, seed, draw, number of its first direction) of each compartment's basis."""
+        """What "project", "expand" or "sketch" of its basis gives for each compartment."""
         seed, draw, first = address
         if draw.shape.rank:
             draws = tf.split(draw, list(self.compartment_dimensions))
         else:
             draws = [draw] * len(parts)
-        results = [None] * len(parts)
+        firsts = [first + tf.constant(number, tf.int32) for number in self.firsts]
+        results: Dict[int, Any] = {}
+        # One generator draws all factors: one for each weight would take minutes to compile.
+        factored = {
+            i: basis for i, basis in enumerate(self.compartment_bases) if isinstance(basis, KroneckerBasis)
+        }
+        if factored:
+            one = unknown_one(parts[0])
+            numbers = tf.stack([firsts[i] for i in factored])
+            for i, drawn in zip(factored, draw_together(list(factored.values()), one, seed, draw, numbers)):
+                results[i] = getattr(factored[i], method + "_drawn")(parts[i], drawn)
         for group in self._groups.values():
-            mapped = group.map(
-                method,
-                [parts[i] for i in group.members],
-                seed,
-                [draws[i] for i in group.members],
-                [first + tf.constant(self.firsts[i], tf.int32) for i in group.members],
-            )
-            for position, i in enumerate(group.members):
-                results[i] = tf.nest.map_structure(operator.itemgetter(position), mapped)
-        return results
+            if group.members[0] not in factored:
+                mapped = group.map(
+                    method,
+                    [parts[i] for i in group.members],
+                    seed,
+                    [draws[i] for i in group.members],
+                    [firsts[i] for i in group.members],
+                )
+                results.update(zip(group.members, mapped))
+        return [results[i] for i in range(len(parts))]
 
     def _flatten(self, tensors: List[Tensor]) -> List[Tensor]:
         """The compartments' parts of the concatenated parameters."""

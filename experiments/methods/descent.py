@@ -198,16 +198,51 @@ class Method:
 
 
 class InRandomDirections(Method):
-    """An optimizer inside `RandomBasesDescent`, its bases redrawn each step."""
+    """An optimizer inside `RandomBasesDescent`, its bases redrawn each step; or a model that is `fused`."""
 
     redraw_every: Optional[int] = 1
     error_feedback = True
+
+    def fused(self, config: ml_collections.ConfigDict) -> bool:
+        """Whether the network's layers compute the gradient of coordinates.
+
+        That is with a factored basis, unless the whole gradient is needed, or the exchange of
+        `RandomBasesDescent`. IPUs have no models with redraws.
+        """
+        return (
+            config.basis == "kronecker"
+            and not config.error_feedback
+            and (config.replicas, config.exchange) == ("shared", "coordinates")
+            and not (self.redraw_every and config.strategy.startswith("ipu"))
+        )
+
+    def check(self, config):
+        super().check(config)
+        if self.fused(config) and config.record:
+            raise ValueError(
+                f"config.record={config.record!r} is not possible with config.basis='kronecker', whose fused "
+                'model has other weights than its network; allowed: "".'
+            )
+
+    def prepare(self, config, network):
+        if not self.fused(config):
+            return network
+        return random_bases.SubspaceModel(
+            network,
+            config.dimensions,
+            basis="kronecker",
+            compartments=compartments_of(config),
+            seed=config.seed,
+            redraw_every=self.redraw_every,
+        )
 
     def trained_dimensions(self, config, model):
         del model
         return config.dimensions
 
     def optimizer(self, config, size=None):
+        if self.fused(config):
+            return super().optimizer(config, size)
         return random_bases.RandomBasesDescent(
             self._inner_optimizer(config),
             dimensions=config.dimensions,
@@ -230,7 +265,7 @@ class InFixedDirections(InRandomDirections):
 
     def check(self, config):
         super().check(config)
-        if config.optimizer.lower() != "sgd":
+        if config.optimizer.lower() != "sgd" and not self.fused(config):
             raise ValueError(
                 f"config.optimizer={config.optimizer!r} would leave the fixed subspace; "
                 'config.method="fpd" needs "sgd".'

@@ -48,7 +48,10 @@ class DrawnBasis(Basis):
     def trace_expand(self, c: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tensor:
         return self.expand_drawn(c, self.draw(unknown_one(c), seed, draw, first))
 
-    def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
-        drawn = self.draw(unknown_one(v), seed, draw, first)
+    def sketch_drawn(self, v: Tensor, drawn: Any) -> Tuple[Tensor, Tensor]:
+        """P^T v and P P^T v."""
         c = self.project_drawn(v, drawn)
         return c, self.expand_drawn(c, drawn)
+
+    def trace_sketch(self, v: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Tuple[Tensor, Tensor]:
+        return self.sketch_drawn(v, self.draw(unknown_one(v), seed, draw, first))

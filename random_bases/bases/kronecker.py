@@ -15,7 +15,7 @@ from tensorflow import Tensor
 from random_bases import arguments
 from random_bases.bases.basis import compiled
 from random_bases.bases.drawn import DrawnBasis
-from random_bases.bases.tiles import stored, unknown_one
+from random_bases.bases.tiles import stored
 from random_bases.bases.transforms import PERMUTATION_BLOCKS, cosine_rows, permuted
 from random_bases.sampling import derive_key
 from random_bases.sampling.counter import threefry2x32
@@ -25,38 +25,23 @@ from random_bases.sampling.seeds import CORE_OFFSET, INPUT_FACTOR, OUTPUT_FACTOR
 Matrix = Tuple[int, int, int]
 
 _LONGEST = 2**19  # of `cosine_rows`
+_LONGEST_OF_VECTORS = 4096
 # As many multiplications is it worth to keep one number less: far more than its way to memory and back
 # takes, since what is kept limits how large a model can be.
 _KEPT = 128
-
-
-class Transform(NamedTuple):
-    """What tells A (or B): the rows of a cosine transform that are its columns, and signs of its elements.
-
-    Attributes:
-      rows: int32 [r].
-      signs: float32 [inputs].
-    """
-
-    rows: Tensor
-    signs: Tensor
-
-    def matrix(self) -> Tensor:
-        """A: float32 [inputs, r]."""
-        return tf.transpose(cosine_rows(self.rows, self.signs.shape[0])) * self.signs[:, tf.newaxis]
 
 
 class Factors(NamedTuple):
     """What a redraw draws.
 
     Attributes:
-      inputs: of A; None if it is the identity.
-      outputs: of B; None if it is the identity.
-      offset: where among the entries of all C the coordinates begin, int32; None if they are all of them.
+      inputs: A, float32 [inputs, r]; None if it is the identity.
+      outputs: B, float32 [outputs, s]; None if it is the identity.
+      offset: where among the entries of all C the coordinates begin, int32; None: with the first.
     """
 
-    inputs: Optional[Transform]
-    outputs: Optional[Transform]
+    inputs: Optional[Tensor]
+    outputs: Optional[Tensor]
     offset: Optional[Tensor]
 
 
@@ -65,8 +50,9 @@ class KroneckerBasis(DrawnBasis):
 
     P c = A C B^T with coordinates C [r, s]; A [inputs, r] and B [outputs, s] are drawn anew at each
     redraw: columns of a cosine transform, with random signs of its elements. With several positions A and
-    B are the same for all, and each has a C. If all C have more than d entries, d of them are used, from
-    one that each redraw draws: so E[P P^T] = (d / n) I for every d.
+    B are the same for all, and each has a C. If all C have more than d entries, d of them are used: the
+    first ones where A and B are both drawn, else from one on that each redraw draws: so E[P P^T] = (d / n) I
+    for every d.
 
     r = inputs or s = outputs makes A or B the identity, which costs nothing.
 
@@ -100,8 +86,10 @@ class KroneckerBasis(DrawnBasis):
             raise ValueError(f"matrix={self.matrix} must have size={size} elements.")
         self._given = None if ranks is None else _checked_ranks(ranks, self.matrix, self.dimensions)
         self.ranks = best_ranks(self.matrix, self.dimensions) if self._given is None else self._given
-        # Whether the C have entries that are no coordinates.
-        self.partial = positions * math.prod(self.ranks) > self.dimensions
+        # Whether the entries of the C that are coordinates begin with one that is drawn.
+        more = positions * math.prod(self.ranks) > self.dimensions
+        identity = (positions, *(n for n, rank in zip(self.matrix[1:], self.ranks) if n == rank))
+        self.shifted = more and max(identity) > 1
         for length, rank in zip(self.matrix[1:], self.ranks):
             if rank < length > _LONGEST:
                 raise ValueError(
@@ -109,35 +97,37 @@ class KroneckerBasis(DrawnBasis):
                 )
 
     def draw(self, one: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Factors:
-        return _draw([self], one, seed, draw, first[tf.newaxis])[0]
+        return draw_together([self], one, seed, draw, first[tf.newaxis])[0]
 
     def project_drawn(self, v: Tensor, drawn: Factors) -> Tensor:
         v = tf.reshape(v, self.matrix)
         if drawn.inputs is not None:
-            v = tf.einsum("kmn,mr->krn", v, drawn.inputs.matrix())
+            v = tf.einsum("kmn,mr->krn", v, drawn.inputs)
         if drawn.outputs is not None:
-            v = tf.einsum("krn,ns->krs", v, drawn.outputs.matrix())
+            v = tf.einsum("krn,ns->krs", v, drawn.outputs)
         return self.coordinates(v, drawn)
 
     def expand_drawn(self, c: Tensor, drawn: Factors) -> Tensor:
         v = self.cores(c, drawn)
         if drawn.outputs is not None:
-            v = tf.einsum("krs,ns->krn", v, drawn.outputs.matrix())
+            v = tf.einsum("krs,ns->krn", v, drawn.outputs)
         if drawn.inputs is not None:
-            v = tf.einsum("krn,mr->kmn", v, drawn.inputs.matrix())
+            v = tf.einsum("krn,mr->kmn", v, drawn.inputs)
         return tf.reshape(v, [-1])
 
     def cores(self, c: Tensor, drawn: Factors) -> Tensor:
         """The matrices C of coordinates [d]: [positions, r, s]."""
         shape = [self.matrix[0], *self.ranks]
+        c = tf.pad(c, [[0, math.prod(shape) - self.dimensions]])
         if drawn.offset is not None:
-            c = tf.roll(tf.pad(c, [[0, math.prod(shape) - self.dimensions]]), drawn.offset, axis=0)
+            # Not a slice: XLA would compile the program anew for each place where it begins.
+            c = tf.roll(c, drawn.offset, axis=0)
         return tf.reshape(c, shape)
 
     def coordinates(self, cores: Tensor, drawn: Factors) -> Tensor:
         """The coordinates [d] of matrices C [positions, r, s]."""
         c = tf.reshape(cores, [-1])
-        return c if drawn.offset is None else tf.roll(c, -drawn.offset, axis=0)[: self.dimensions]
+        return (c if drawn.offset is None else tf.roll(c, -drawn.offset, axis=0))[: self.dimensions]
 
     # For who has drawn the factors of many bases with `draw_together`: compiled, as what `Basis` has.
 
@@ -148,14 +138,6 @@ class KroneckerBasis(DrawnBasis):
     def project_in(self, v: Tensor, factors: Factors) -> Tensor:
         """P^T v, float32 [d]."""
         return self._compiled("project_drawn", self.project_drawn, v, factors)
-
-    def matrix_of_inputs(self, factors: Factors) -> Optional[Tensor]:
-        """A, float32 [inputs, r]; None if it is the identity."""
-        return factors.inputs and self._compiled("inputs", Transform.matrix, factors.inputs)
-
-    def matrix_of_outputs(self, factors: Factors) -> Optional[Tensor]:
-        """B, float32 [outputs, s]; None if it is the identity."""
-        return factors.outputs and self._compiled("outputs", Transform.matrix, factors.outputs)
 
     def _compiled(self, name: str, function: Callable, *values) -> Tensor:
         return self._programs.setdefault(name, compiled(function))(*values)
@@ -175,13 +157,17 @@ def _checked_ranks(ranks: Any, matrix: Matrix, dimensions: int) -> Tuple[int, in
 
 
 def matrix_of(shape: Sequence[int]) -> Optional[Matrix]:
-    """(positions, inputs, outputs) of a kernel of this shape; None for vectors and scalars.
+    """(positions, inputs, outputs) of a weight of this shape.
 
-    The last two axes are inputs and outputs, as in Dense and convolutions; those before are positions.
+    The last two axes are inputs and outputs, as in Dense and convolutions; those before are positions. A
+    vector is taken as the matrix of the two factors of its size that are nearest to each other; None if one
+    of them is above 4,096, as the size is a large prime, or nearly: there no such matrix is cheap to draw.
     """
-    if len(shape) < 2:
-        return None
-    return math.prod(shape[:-2]), int(shape[-2]), int(shape[-1])
+    if len(shape) > 1:
+        return math.prod(shape[:-2]), int(shape[-2]), int(shape[-1])
+    size = math.prod(shape)
+    less = next((k for k in range(math.isqrt(size), 0, -1) if size % k == 0), 0)
+    return (1, less, size // less) if 0 < size <= _LONGEST_OF_VECTORS * less else None
 
 
 def best_ranks(matrix: Matrix, dimensions: int) -> Tuple[int, int]:
@@ -208,17 +194,35 @@ def best_ranks(matrix: Matrix, dimensions: int) -> Tuple[int, int]:
 
 
 def draw_together(
-    bases: Sequence[KroneckerBasis], seed: Tensor, draw: Tensor, firsts: Tensor
+    bases: Sequence[KroneckerBasis], one: Tensor, seed: Tensor, draw: Tensor, firsts: Tensor
 ) -> List[Factors]:
     """The factors of several bases in one go, to be traced into a compiled program: each as by itself.
 
     Args:
       bases: the bases.
+      one: `random_bases.bases.tiles.unknown_one`.
       seed: int32 [2].
       draw: int32 scalar, the number of the redraw.
       firsts: int32 [bases], the number of each one's first direction.
     """
-    return _draw(bases, unknown_one(seed), seed, draw, firsts)
+    sides = [
+        _Side(i, stream, length, rank)
+        for i, basis in enumerate(bases)
+        for stream, length, rank in zip((INPUT_FACTOR, OUTPUT_FACTOR), basis.matrix[1:], basis.ranks)
+        if rank < length
+    ]
+    matrices = _matrices(sides, one, seed, draw, firsts)
+    begins = {}
+    offsets = [i for i, basis in enumerate(bases) if basis.shifted]
+    if offsets:
+        key = derive_key(seed, draw, CORE_OFFSET)
+        words, _ = threefry2x32(key, (tf.gather(firsts, offsets), tf.zeros([len(offsets)], tf.int32)))
+        entries = [math.prod([bases[i].matrix[0], *bases[i].ranks]) for i in offsets]
+        begins = dict(zip(offsets, tf.unstack(tf.math.floormod(words, entries))))
+    return [
+        Factors(matrices.get((i, INPUT_FACTOR)), matrices.get((i, OUTPUT_FACTOR)), begins.get(i))
+        for i in range(len(bases))
+    ]
 
 
 class _Side(NamedTuple):
@@ -230,35 +234,16 @@ class _Side(NamedTuple):
     rank: int
 
 
-def _draw(bases, one: Tensor, seed: Tensor, draw: Tensor, firsts: Tensor) -> List[Factors]:
-    sides = [
-        _Side(i, stream, length, rank)
-        for i, basis in enumerate(bases)
-        for stream, length, rank in zip((INPUT_FACTOR, OUTPUT_FACTOR), basis.matrix[1:], basis.ranks)
-        if rank < length
-    ]
-    offsets = [i for i, basis in enumerate(bases) if basis.partial]
-    transforms = dict(
-        zip(((side.basis, side.stream) for side in sides), _transforms(sides, one, seed, draw, firsts))
-    )
-    begins = {}
-    if offsets:
-        key = derive_key(seed, draw, CORE_OFFSET)
-        words, _ = threefry2x32(key, (tf.gather(firsts, offsets), tf.zeros([len(offsets)], tf.int32)))
-        entries = [math.prod([bases[i].matrix[0], *bases[i].ranks]) for i in offsets]
-        begins = dict(zip(offsets, tf.unstack(tf.math.floormod(words, entries))))
-    return [
-        Factors(transforms.get((i, INPUT_FACTOR)), transforms.get((i, OUTPUT_FACTOR)), begins.get(i))
-        for i in range(len(bases))
-    ]
-
-
-def _transforms(
+def _matrices(
     sides: List[_Side], one: Tensor, seed: Tensor, draw: Tensor, firsts: Tensor
-) -> List[Transform]:
-    """One generator for all: as many programs as there are kernels would take minutes to compile."""
+) -> Dict[Tuple[int, int], Tensor]:
+    """(basis, stream) -> A or B: some rows of a cosine transform as its columns, times signs of its elements.
+
+    One generator for all, and one formula for all of one shape: as many as there are kernels would take
+    minutes to compile.
+    """
     if not sides:
-        return []
+        return {}
     keys = {stream: derive_key(seed, draw, stream) for stream in (INPUT_FACTOR, OUTPUT_FACTOR)}
     key = tf.stack([keys[side.stream] for side in sides])[:, :, tf.newaxis]
     direction = tf.gather(firsts, [side.basis for side in sides])[:, tf.newaxis]
@@ -275,7 +260,22 @@ def _transforms(
     offsets, multipliers = (each[:, :PERMUTATION_BLOCKS] for each in words)
     rows = permuted(offsets, multipliers, sizes, max(side.rank for side in sides))
     signs = tf.concat([signs_of_words(each[:, PERMUTATION_BLOCKS:]) for each in words], axis=1)
-    return [
-        Transform(rows[i, : side.rank], tf.reshape(signs[i, :, : -(-side.length // 64)], [-1])[: side.length])
-        for i, side in enumerate(sides)
-    ]
+    shapes: Dict[Tuple[int, int], List[int]] = {}
+    for i, side in enumerate(sides):
+        shapes.setdefault((side.length, side.rank), []).append(i)
+    found = {}
+    for (length, rank), members in shapes.items():
+        chosen = tf.reshape(tf.gather(rows, members)[:, :rank], [-1])
+        of_elements = tf.gather(signs, members)[:, :, : -(-length // 64)]
+        of_elements = tf.reshape(of_elements, [len(members), -1, 1])[:, :length]
+
+        shape = [len(members), rank, length]
+
+        def columns(index, chosen=chosen, length=length, shape=shape):
+            return [tf.transpose(tf.reshape(cosine_rows(chosen + index, length), shape), [0, 2, 1])]
+
+        # Stored, or each use would have this formula in its program.
+        (of_all,) = stored(columns, [tf.zeros([len(members), length, rank])], one)
+        for i, matrix in zip(members, tf.unstack(of_all * of_elements)):
+            found[sides[i].basis, sides[i].stream] = matrix
+    return found

@@ -79,8 +79,12 @@ def cosine_rows(rows: Tensor, length: int) -> Tensor:
     """
     # The angle repeats after 4 * length steps: reduced exactly, in integers, before it is rounded.
     odd = (2 * tf.range(length) + 1)[tf.newaxis, :]
-    high, low = rows[:, tf.newaxis] // 512, rows[:, tf.newaxis] % 512  # whose products stay below 2**31
-    steps = tf.math.floormod(tf.math.floormod(high * odd, 4 * length) * 512 + low * odd, 4 * length)
+    bits = tf.constant(9, tf.int32)  # of `low`: the products stay below 2**31
+    high = tf.bitwise.right_shift(rows[:, tf.newaxis], bits)
+    low = tf.bitwise.bitwise_and(rows[:, tf.newaxis], 2**9 - 1)
+    # None is negative: a remainder is one operation, where "floormod" is many.
+    steps = tf.truncatemod(high * odd, 4 * length) * 2**9 + low * odd
+    steps = tf.truncatemod(steps, 4 * length)
     quarter = tf.cast(tf.round(tf.cast(steps, tf.float32) * np.float32(1 / length)), tf.int32)
     angle = tf.cast(steps - quarter * length, tf.float32) * np.float32(math.pi / (2 * length))
     sine, cosine = sine_cosine(angle)

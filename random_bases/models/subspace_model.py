@@ -209,10 +209,10 @@ class SubspaceModel(keras.Model):
             with tf.control_dependencies([tf.debugging.assert_equal(c, tf.zeros_like(c), message)]):
                 c = tf.identity(c)
             plain = self._parametrisation.theta0()
-        draw = self._draw()
-        theta = self._taps.attach(c, plain, draw)
+        draw, parts = self._draw(), self._taps.split(c)
+        theta = self._taps.attach(parts, plain, draw)
         with keras_api.Substitution(self._parametrisation.variables, theta) as substitution:
-            with self._taps.rerouted(substitution, c, plain, draw):
+            with self._taps.rerouted(substitution, parts, plain, draw):
                 outputs, losses = substitution.call(self.model, inputs)
         return outputs, losses, theta
 

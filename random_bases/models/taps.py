@@ -2,8 +2,8 @@
 
 The forward pass runs with the weights theta as they are. In the backward pass the kernel of a linear layer
 gets no gradient of its shape: its coordinates' gradient is computed of the layer's inputs and of what comes
-from above (`linear_layers`), with factors that are drawn from the seed in both passes. The gradients of all
-other weights are projected, in one program.
+from above (`linear_layers`), with factors that are drawn from the seed once for both passes, m r + n s
+numbers for a kernel [m, n]. The gradients of all other weights are projected, in one program.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from tensorflow import Tensor
 from random_bases import keras_api
 from random_bases.bases.basis import compiled
 from random_bases.bases.kronecker import Factors, KroneckerBasis, draw_together
+from random_bases.bases.tiles import unknown_one
 from random_bases.keras_api import keras
 from random_bases.models import linear_layers
 from random_bases.models.linear_layers import LinearLayer
@@ -48,12 +49,11 @@ class _Kernel:
         def tap(x, y):
             @tf.custom_gradient
             def through(y, c, *arrays):
-                kept = self.linear.keep(x, self.basis.matrix_of_inputs(rebuild(arrays)))
+                drawn = rebuild(arrays)
+                kept = self.linear.keep(x, drawn.inputs)
 
                 def of_coordinates(u):
-                    # Drawn again: of the factors only signs and rows stay.
-                    drawn = rebuild(arrays)
-                    cores = self.linear.cores(kept, u, self.basis.matrix_of_outputs(drawn))
+                    cores = self.linear.cores(kept, u, drawn.outputs)
                     return self.basis.coordinates(tf.cast(cores, tf.float32), drawn)
 
                 return tf.identity(y), lambda u: (u, _once(of_coordinates)(u), *[None] * len(arrays))
@@ -100,35 +100,39 @@ class Taps:
         self._parts = [_Part(parametrisation, [i]) for i in apart]
         self._rest = _Part(parametrisation, others) if others else None
 
-    def _trace_factors(self, seed: Tensor, draw: Tensor) -> List[Factors]:
-        return draw_together([each.basis for each in self._kernels], seed, draw, tf.constant(self._firsts))
+    def _trace_factors(self, c: Tensor, seed: Tensor, draw: Tensor) -> List[Factors]:
+        bases = [each.basis for each in self._kernels]
+        return draw_together(bases, unknown_one(c), seed, draw, tf.constant(self._firsts))
 
-    def _factors(self, draw: Tensor) -> List[Factors]:
-        """Of each kernel, in one program."""
-        return self._draw(self._seed(), draw) if self._kernels else []
+    def _factors(self, c: Tensor, draw: Tensor) -> List[Factors]:
+        """Of each kernel, in one program; `c` is any float32 vector that is known at run time only."""
+        return self._draw(c, self._seed(), draw) if self._kernels else []
 
     def _seed(self) -> Tensor:
         return as_seed(self._parametrisation.seed)
 
-    def _of(self, kernel: _Kernel, c: Tensor) -> Tensor:
-        return self._parametrisation.subspace.part_of(c, kernel.compartment)
+    def split(self, c: Tensor) -> List[Tensor]:
+        """The coordinates of each compartment."""
+        return self._parametrisation.subspace.split(c)
 
-    def attach(self, c: Tensor, theta: Sequence[Tensor], draw: Tensor) -> List[Tensor]:
-        """`theta` with the gradient of `c`: that of P c, projected from gradients of the weights' shapes."""
+    def attach(self, parts: Sequence[Tensor], theta: Sequence[Tensor], draw: Tensor) -> List[Tensor]:
+        """`theta` with the gradient of c: that of P c, projected from gradients of the weights' shapes."""
         values = list(theta)
         for part in [*self._parts, *([self._rest] if self._rest else [])]:
-            attached = part.attach(c, [theta[i] for i in part.positions], self._seed(), draw)
+            attached = part.attach(parts, [theta[i] for i in part.positions], self._seed(), draw)
             for i, value in zip(part.positions, attached):
                 values[i] = value
         return values
 
     @contextlib.contextmanager
-    def rerouted(self, substitution, c: Tensor, theta: Sequence[Tensor], draw: Tensor) -> Iterator[None]:
-        """A scope in which linear layers' kernels get no gradients but that of `c`."""
+    def rerouted(
+        self, substitution, parts: Sequence[Tensor], theta: Sequence[Tensor], draw: Tensor
+    ) -> Iterator[None]:
+        """A scope in which linear layers' kernels get no gradients but those of coordinates."""
         functions: Dict[keras.layers.Layer, Callable] = {}
-        for kernel, factors in zip(self._kernels, self._factors(draw)):
+        for kernel, factors in zip(self._kernels, self._factors(tf.stop_gradient(parts[0]), draw)):
             plain = tf.stop_gradient(theta[kernel.position])
-            tap = kernel.tap(self._of(kernel, c), factors)
+            tap = kernel.tap(parts[kernel.compartment], factors)
             functions[kernel.linear.layer] = _function(kernel.linear, substitution, plain, tap)
         with linear_layers.rerouted(functions):
             yield
@@ -136,22 +140,25 @@ class Taps:
     def take_in(self, c: Tensor, draw: Tensor) -> None:
         """theta0 becomes theta0 + P c, kernel by kernel: P c as a whole never exists."""
         before: List[Any] = []
-        for kernel, factors in zip(self._kernels, self._factors(draw)):
+        parts = self.split(c)
+        for kernel, factors in zip(self._kernels, self._factors(c, draw)):
             with tf.control_dependencies(before):
-                step = kernel.expand(tf.identity(self._of(kernel, c)), factors)
+                step = kernel.expand(tf.identity(parts[kernel.compartment]), factors)
                 done = _add(kernel.variable, step)
             before = [] if tf.executing_eagerly() else [done]
         if self._rest:
-            self._rest.take_in(c, self._seed(), draw)
+            self._rest.take_in(parts, self._seed(), draw)
 
     def carried_over(self, vector: Tensor, draw: Tensor, new: Tensor) -> Tensor:
         """P'^T P m of a vector m of coordinates, where P' is the basis of draw `new`."""
         pieces: Dict[int, Tensor] = {}
-        for kernel, old, next_ in zip(self._kernels, self._factors(draw), self._factors(new)):
-            part = kernel.expand(self._of(kernel, vector), old)
+        parts = self.split(vector)
+        factors = self._factors(vector, draw), self._factors(vector, new)
+        for kernel, old, next_ in zip(self._kernels, *factors):
+            part = kernel.expand(parts[kernel.compartment], old)
             pieces[kernel.compartment] = kernel.project(part, next_)
         if self._rest:
-            pieces.update(self._rest.carried_over(vector, self._seed(), draw, new))
+            pieces.update(self._rest.carried_over(parts, self._seed(), draw, new))
         return tf.concat([pieces[i] for i in sorted(pieces)], axis=0)
 
 
@@ -174,12 +181,12 @@ class _Part:
         if not whole:
             self.compartments = [self._all.compartment_of[i] for i in positions]
 
-    def _mine(self, c: Tensor) -> Tensor:
-        if self._subspace is self._all:
-            return c
-        return tf.concat([self._all.part_of(c, i) for i in self.compartments], axis=0)
+    def _mine(self, parts: Sequence[Tensor]) -> Tensor:
+        return tf.concat([parts[i] for i in self.compartments], axis=0)
 
-    def attach(self, c: Tensor, theta: Sequence[Tensor], seed: Tensor, draw: Tensor) -> List[Tensor]:
+    def attach(
+        self, parts: Sequence[Tensor], theta: Sequence[Tensor], seed: Tensor, draw: Tensor
+    ) -> List[Tensor]:
         @tf.custom_gradient
         def attach(c, seed, draw, *theta):
             def of_coordinates(*upstream):
@@ -190,14 +197,16 @@ class _Part:
 
             return [tf.identity(tensor) for tensor in theta], gradient
 
-        return attach(self._mine(c), seed, draw, *(tf.stop_gradient(tensor) for tensor in theta))
+        return attach(self._mine(parts), seed, draw, *(tf.stop_gradient(tensor) for tensor in theta))
 
-    def take_in(self, c: Tensor, seed: Tensor, draw: Tensor) -> None:
-        for variable, step in zip(self._variables, self._subspace.expand(self._mine(c), seed, draw)):
+    def take_in(self, parts: Sequence[Tensor], seed: Tensor, draw: Tensor) -> None:
+        for variable, step in zip(self._variables, self._subspace.expand(self._mine(parts), seed, draw)):
             _add(variable, step)
 
-    def carried_over(self, vector: Tensor, seed: Tensor, draw: Tensor, new: Tensor) -> Dict[int, Tensor]:
-        carried = self._subspace.project(self._subspace.expand(self._mine(vector), seed, draw), seed, new)
+    def carried_over(
+        self, parts: Sequence[Tensor], seed: Tensor, draw: Tensor, new: Tensor
+    ) -> Dict[int, Tensor]:
+        carried = self._subspace.project(self._subspace.expand(self._mine(parts), seed, draw), seed, new)
         pieces = tf.split(carried, list(self._subspace.compartment_dimensions))
         return dict(zip(self.compartments, pieces))
 

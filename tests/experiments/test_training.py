@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from experiments import checkpoints, exit_status, methods, results, training
 from random_bases import locks
+from random_bases.keras_api import keras
 from tests.lock_holder import holding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -391,6 +392,30 @@ def test_learning_rates():
     assert [learning_rate(small_config(learning_rates=config.learning_rates, method=m))
             for m in ("sgd", "fpd", "rbd")] == [0.5, 2.0, 3.0]  # fmt: skip
     assert learning_rate(small_config(learning_rate=0.25)) == 0.25
+
+
+@pytest.mark.parametrize("changes", [{"method": "rbd"}, {"method": "fpd", "optimizer": "adam"}], ids=str)
+def test_a_factored_basis_is_fused_into_the_network_and_goes_on(tmp_path, changes):
+    changes = {"basis": "kronecker", "dimensions": 40, "learning_rate": 0.1, **changes}
+    two = training.run(small_config(epochs=2, **changes), tmp_path / "two", verbose=0)
+    training.run(small_config(epochs=1, **changes), tmp_path / "one", verbose=0)
+    gone_on = training.run(small_config(epochs=2, **changes), tmp_path / "one", verbose=0)
+    assert gone_on["accuracy"] == two["accuracy"] and two["trained_dimensions"] == 40
+    assert_same_state(final_state(tmp_path / "two"), final_state(tmp_path / "one"))
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(12)])
+    prepared = methods.get(changes["method"]).prepare(small_config(**changes), network)
+    assert prepared.redraw_every == (1 if changes["method"] == "rbd" else None)
+
+
+def test_what_needs_the_whole_gradient_is_not_fused():
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(12)])
+    for changes in ({"error_feedback": 1.0}, {"replicas": "split"}, {"basis": "hadamard"}):
+        config = small_config(**{"method": "rbd", "basis": "kronecker", "dimensions": 40, **changes})
+        assert methods.get("rbd").prepare(config, network) is network
+        optimizer = methods.build_optimizer(config)
+        assert optimizer.get_config()["basis"] == config.basis
+    with pytest.raises(ValueError, match="config.record='epoch' is not possible with config.basis"):
+        training.check_config(small_config(method="rbd", basis="kronecker", record="epoch"))
 
 
 @pytest.mark.parametrize("method, redraw_every", [("rbd", 1), ("fpd", None)])

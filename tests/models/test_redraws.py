@@ -16,6 +16,7 @@ from random_bases.models import linear_layers
 from tests import networks
 
 L = keras.layers
+ROOT = Path(__file__).resolve().parents[2]
 SEED = 3
 MSE = keras.losses.MeanSquaredError
 QUICK = ("branched", "subclassed")  # of `networks`
@@ -178,6 +179,38 @@ def test_no_gradient_of_a_kernels_shape_is_computed():
     made = [line for line in outputs if "parameter(" not in line]
     assert made and not any("f32[300,200]" in line.split("{")[0] for line in made)
     assert not any("f32[200,300]" in line.split("{")[0] for line in made)
+
+
+_COMPILED = """
+import glob, sys
+import numpy as np, tensorflow as tf
+import random_bases as rb
+from random_bases.keras_api import keras
+x = np.random.RandomState(0).normal(size=[12, 30]).astype(np.float32)
+model = keras.Sequential([keras.Input((30,)), keras.layers.Dense(20), keras.layers.Dense(3)])
+sub = rb.SubspaceModel(model, 60, basis="kronecker", seed=0, redraw_every=1)
+assert any(basis.shifted for basis in sub._parametrisation.subspace.compartment_bases)
+sub.compile(keras.optimizers.SGD(0.1), loss="mse", jit_compile=True)
+sub.fit(x, x[:, :3], batch_size=4, epochs=1, verbose=0)
+once = len(glob.glob(sys.argv[1] + "/*after_optimizations.txt"))
+sub.fit(x, x[:, :3], batch_size=4, epochs=1, verbose=0)
+print("RESULTS", once, len(glob.glob(sys.argv[1] + "/*after_optimizations.txt")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(GENERATION == "keras2.6", reason="Keras 2.6 has no compile(jit_compile=)")
+def test_a_redraw_compiles_nothing_anew(tmp_path):
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
+    done = subprocess.run(
+        [sys.executable, "-c", _COMPILED, str(tmp_path)],
+        env=dict(os.environ, PYTHONPATH=str(ROOT), XLA_FLAGS=flags),
+        stdout=subprocess.PIPE,
+        timeout=600,
+        check=True,
+    )
+    once, again = done.stdout.decode().split()[-2:]
+    assert int(once) >= 1 and again == once
 
 
 def test_second_derivatives_are_refused():
@@ -420,12 +453,13 @@ print("RESULTS " + json.dumps({
 
 @pytest.mark.slow
 def test_replicas_exchange_coordinates_and_have_the_same_weights():
-    root = Path(__file__).resolve().parents[2]
-    environment = dict(os.environ, PYTHONPATH=str(root), TF_CPP_MIN_LOG_LEVEL="3")
     done = subprocess.run(
-        [sys.executable, "-c", _REPLICAS], env=environment, cwd=str(root), stdout=subprocess.PIPE, timeout=600
+        [sys.executable, "-c", _REPLICAS],
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        timeout=600,
+        check=True,
     )
-    assert done.returncode == 0
     found = json.loads(done.stdout.decode().splitlines()[-1][len("RESULTS ") :])
     assert found["equal"] and found["off"] < 1e-6
     assert found["reduced"] == 20  # the coordinates' gradient is the largest
