@@ -8,7 +8,7 @@
 | `presets.py`                                   | how much of everything: smoke, quick, paper         |
 | `table1.py`, `figure1.py` ..., `augmentation.py` | the runs of each, and the data made of them       |
 | `tables_and_figures.py`                        | these by name                                       |
-| `adam_column.py`, `sweep.py`                   | our column of Table 1; learning rates               |
+| `feedback_column.py`, `sweep.py`               | our column of Table 1; learning rates               |
 | `runner.py`                                    | runs in processes                                   |
 | `timing.py`                                    | CPU times that figures show ratios of               |
 | `agreement.py`, `series_index.py`, `report.py` | where we agree, what ran, the page of it all        |

@@ -1,11 +1,11 @@
-"""Figure 3: ResNet-8 on CIFAR-10, accuracy against epochs for RBD, FPD, NES and SGD."""
+"""Figure 3: ResNet-8 on CIFAR-10, accuracy against epochs for RBD, FPD, NES and SGD; with error feedback."""
 
 from pathlib import Path
 from typing import Any, Dict, List
 
 from experiments import training
 from experiments.figures import panels
-from experiments.paper import published, runs
+from experiments.paper import feedback_column, published, runs
 from experiments.paper.presets import Preset
 
 
@@ -16,6 +16,7 @@ def series(config: str) -> Dict[str, runs.Series]:
         "RBD": runs.series(config, "rbd", basis="hadamard"),
         "FPD": runs.series(config, "fpd", basis="hadamard"),
         "NES": runs.series(config, "nes"),
+        "RBD, error feedback": feedback_column.series(config),
     }
 
 

@@ -13,6 +13,8 @@ from experiments.paper import runs
 from experiments.paper.presets import Network, Preset
 from random_bases.analysis import approximation
 
+_FEWEST = 100  # directions, with error feedback
+
 
 def series(network: Network) -> Dict[int, runs.Series]:
     """Number of directions -> series."""
@@ -23,9 +25,24 @@ def series(network: Network) -> Dict[int, runs.Series]:
     return every
 
 
+def with_feedback(network: Network) -> Dict[int, runs.Series]:
+    """Number of directions -> series with error feedback, at SGD's learning rate.
+
+    Only where d is large enough for that rate: see docs/methods.md.
+    """
+    rate = network.rates["sgd"]
+    changes = {"basis": "hadamard", "error_feedback": 1.0, "learning_rate": rate}
+    return {
+        d: runs.series(network.config, "rbd", dimensions=d, **changes)
+        for d in approximation.decades(network.parameters)
+        if d >= _FEWEST
+    }
+
+
 def plan(preset: Preset) -> List[runs.Run]:
     """The runs that the figure needs."""
-    every = [*series(preset.main).values(), runs.series(preset.main.config, "sgd")]
+    both = (*series(preset.main).values(), *with_feedback(preset.main).values())
+    every = [*both, runs.series(preset.main.config, "sgd")]
     return [run for each in every for run in each.runs(preset.figure_epochs, preset.seeds)]
 
 
@@ -33,8 +50,10 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     """What `figure6.json` holds."""
     which = series(preset.main)
     sgd = runs.series(preset.main.config, "sgd")
-    epochs = runs.common_epochs([*which.values(), sgd], workdir)
+    remembering = with_feedback(preset.main)
+    epochs = runs.common_epochs([*which.values(), *remembering.values(), sgd], workdir)
     lines = [runs.accuracy_line(f"RBD, Hadamard, {epochs} epochs", list(which.items()), workdir, epochs)]
+    lines.append(runs.accuracy_line("with error feedback", list(remembering.items()), workdir, epochs))
     ends = list(which)[:: len(which) - 1]
     lines.append(runs.accuracy_line("SGD", [(d, sgd) for d in ends], workdir, epochs, "dashed"))
     title = f"{preset.main.config}, D = {preset.main.parameters:,}"

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import markdown
 
 from experiments import results
-from experiments.paper import adam_column, agreement, augmentation, published, table1
+from experiments.paper import agreement, augmentation, feedback_column, published, table1
 from random_bases import files
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -42,7 +42,7 @@ def write(directory: Path) -> None:
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         summary=summary,
         table=measured,
-        ours=html.escape(adam_column.described()),
+        feedback=html.escape(feedback_column.described()),
         figures="\n".join(_figure(name, found.get(name), folder, interactive) for name in published.FIGURES),
         augmentation=_augmentation(found.get("augmentation"), folder / "augmentation.json"),
         sweeps=_sweeps(found, folder, interactive),

@@ -52,5 +52,11 @@ def _entry(directory: Path, workdir: Path) -> Dict[str, Any]:
 
 
 def write(workdir: Path, directory: Path) -> None:
-    """Writes `runs.json`."""
-    results.write_json(directory / "runs.json", collect(workdir))
+    """Writes `runs.json`; series that `workdir` does not have keep the entry that was there."""
+    path = directory / "runs.json"
+    entries = {}
+    if path.exists():
+        with results.shaped(path):
+            entries = {entry["name"]: entry for entry in results.read_json(path)}
+    entries.update((entry["name"], entry) for entry in collect(workdir))
+    results.write_json(path, [entries[name] for name in sorted(entries)])

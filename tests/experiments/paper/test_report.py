@@ -9,7 +9,16 @@ import pytest
 
 from experiments import results
 from experiments.figures import panels
-from experiments.paper import augmentation, figure3, presets, report, runs, series_index, table1
+from experiments.paper import (
+    augmentation,
+    figure3,
+    presets,
+    report,
+    runs,
+    series_index,
+    table1,
+    tables_and_figures,
+)
 from tests.experiments.paper import fabricated
 
 pytest.importorskip("plotly", reason="the page needs plotly: pip install -e '.[experiments]'")
@@ -121,6 +130,25 @@ def test_table_1_says_what_was_measured(directory):
     assert [float(row["mean"]) for row in rows if row["column"] == "NES"] == pytest.approx([20, 20])
 
 
+def test_what_ran_in_another_working_directory_stays_in_the_table(tmp_path):
+    preset = fabricated.PRESET._replace(networks=("fc_digits",), seeds=1)
+    fabricated.write(tmp_path / "runs", tmp_path / "all", preset, only=("table1",))
+    folder = tmp_path / "all" / "paper"
+    whole, entries = results.read_json(folder / "table1.json"), results.read_json(folder / "runs.json")
+    here = tmp_path / "others" / "fc_digits" / "fpd-hadamard"
+    shutil.copytree(tmp_path / "runs" / "fc_digits" / "fpd-hadamard", here)
+    metrics = here / "seed0" / "metrics.csv"
+    metrics.write_text("\n".join(metrics.read_text().splitlines()[:6]) + "\n")
+    tables_and_figures.write(["table1"], preset, tmp_path / "others", folder)
+    series_index.write(tmp_path / "others", folder)
+    cells, before = (each["rows"][0]["cells"] for each in (results.read_json(folder / "table1.json"), whole))
+    assert cells["FPD"]["measured"]["epochs"] == 5 and before["FPD"]["measured"]["epochs"] == 10
+    assert {name for name in cells if cells[name] == before[name]} == set(cells) - {"FPD"}
+    found = {entry["name"]: entry for entry in results.read_json(folder / "runs.json")}
+    assert list(found) == [entry["name"] for entry in entries]
+    assert found["fc_digits/fpd-hadamard"]["seeds"]["0"]["epochs"] == 5
+
+
 def test_relative_is_to_sgd_after_as_many_epochs_and_what_diverged_is_counted(tmp_path):
     preset = fabricated.PRESET._replace(networks=("fc_digits",), seeds=3)
     fabricated.write(tmp_path / "runs", tmp_path / "all", preset, only=("table1",))
@@ -149,14 +177,16 @@ def test_relative_is_to_sgd_after_as_many_epochs_and_what_diverged_is_counted(tm
 def test_figures_have_the_lines_of_their_runs(directory):
     paper = directory / "paper"
     (curves,) = results.read_json(paper / "figure3.json")["panels"]
-    assert [line["label"] for line in curves["lines"]] == ["SGD", "RBD", "FPD", "NES"]
+    labels = ["SGD", "RBD", "FPD", "NES", "RBD, error feedback"]
+    assert [line["label"] for line in curves["lines"]] == labels
     gaps = results.read_json(paper / "figure3.json")["gaps"]
     assert gaps["measured"] == pytest.approx({"fpd": 30, "nes": 50}) and gaps["epochs"] == 2
     accuracy, time = results.read_json(paper / "figure4.json")["panels"]
     assert accuracy["lines"][0]["x"] == [1, 2, 5, 10, 20] == time["lines"][0]["x"]
     # SGD has run for ten epochs, the others for five: all are shown after five.
     (panel,) = results.read_json(paper / "figure6.json")["panels"]
-    assert panel["lines"][0]["x"][-1] == 9610 and panel["lines"][1]["y"] == pytest.approx([65, 65])
+    assert panel["lines"][0]["x"][-1] == 9610 and panel["lines"][2]["y"] == pytest.approx([65, 65])
+    assert panel["lines"][1]["label"] == "with error feedback" and panel["lines"][1]["x"][0] == 100
     for number in range(1, 7):
         assert (paper / f"figure{number}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (paper / f"figure{number}.svg").read_text()[:1000]

@@ -1,7 +1,7 @@
 import pytest
 
 from experiments import methods, results, training
-from experiments.paper import presets, runner, tables_and_figures
+from experiments.paper import feedback_column, presets, runner, tables_and_figures
 from tests.experiments.paper import fabricated
 from tests.experiments.paper.test_published import configuration
 
@@ -18,6 +18,14 @@ def test_every_planned_run_has_a_valid_configuration(preset):
         config.update({**dict(run.series.changes), "epochs": run.epochs, "seed": run.seed})
         training.check_config(config)
         methods.build_optimizer(config)
+
+
+def test_error_feedback_has_sgds_learning_rate_or_half_of_it():
+    preset = presets.PRESETS["paper"]
+    for config in (*preset.networks, preset.deep, *presets.PRESETS["smoke"].networks):
+        rate = dict(feedback_column.series(config).changes)["learning_rate"]
+        sgd = configuration(config).learning_rates["sgd"]
+        assert rate == (sgd / 2 if config == "fc_fmnist" else sgd)
 
 
 def test_a_plan_is_a_function_of_its_arguments_and_parts_add_up():
