@@ -1,7 +1,7 @@
 """SubspaceModel: a Keras model of which only d coordinates train."""
 
 from functools import partial
-from typing import Any, List, Optional, Sequence, Union
+from typing import Any, Callable, List, Optional, Sequence, Union
 
 import tensorflow as tf
 
@@ -147,6 +147,7 @@ class SubspaceModel(keras.Model):
         self.model = model
         self.redraw_every = redraw_every
         self.optimizer_state = optimizer_state
+        self._keep: Optional[Callable] = None
         tapped = redraw_every is not None or parametrisation.factored
         self._taps: Any = Taps(parametrisation, linear) if tapped else None
         self._coordinates = Coordinates(dimensions, redraw_every is not None, name="coordinates")
@@ -253,11 +254,32 @@ class SubspaceModel(keras.Model):
         """
         if self.redraw_every is None:
             raise ValueError("advance() is for redraw_every=k; this SubspaceModel has redraw_every=None.")
+        if self._keep is not None:
+            made = keras_api.value_of(self._coordinates.made)
+            self._keep(keras_api.value_of(self.coordinates), made)
         context = tf.distribute.get_replica_context()
         if context is None or context.strategy.num_replicas_in_sync == 1:
             self._advance(updates)
         else:
             context.merge_call(lambda strategy, updates: self._advance(_first(strategy, updates)), (updates,))
+
+    def record(self, keep: Callable[[tf.Tensor, tf.Tensor], None]) -> None:
+        """Has every step of a model with redraws call `keep(c, updates)`; updates are those made before."""
+        object.__setattr__(self, "_keep", keep)
+
+    @property
+    def updates(self) -> int:
+        """How many updates of the coordinates its weights have taken in; for a model with redraws."""
+        return int(keras_api.value_of(self._coordinates.made))
+
+    def take_in(self, c: tf.Tensor, updates: tf.Tensor) -> None:
+        """The wrapped model's weights become theta0 + P c, with the basis after so many updates.
+
+        Args:
+          c: float32 [d].
+          updates: int32 scalar.
+        """
+        self._taps.take_in(c, self._draw(updates))
 
     def _advance(self, updates) -> None:
         made = keras_api.value_of(self._coordinates.made)
@@ -265,7 +287,7 @@ class SubspaceModel(keras.Model):
         draw, new = self._draw(made), self._draw(now)
         c = keras_api.value_of(self.coordinates)
         with tf.control_dependencies([] if tf.executing_eagerly() else [c]):
-            self._taps.take_in(c, draw)
+            self.take_in(c, made)
             self._carry_optimizer_over(draw, new)
             keras_api.tf_variable_of(self.coordinates).assign(tf.zeros_like(c))
             keras_api.tf_variable_of(self._coordinates.made).assign(now)
@@ -379,8 +401,8 @@ class SubspaceModel(keras.Model):
         if self.redraw_every is not None:
             raise ValueError(
                 "export_compressed is not possible with redraw_every="
-                f"{self.redraw_every}: the weights are no theta0 + P c of one basis. A ReplayLog of "
-                "RandomBasesDescent rebuilds such a run from its coordinates."
+                f"{self.redraw_every}: the weights are no theta0 + P c of one basis. A ReplayLog "
+                "rebuilds such a run from its coordinates."
             )
         return compression.save(path, self._parametrisation, self.model, self.coordinates.numpy(), bits)
 

@@ -4,14 +4,13 @@ import hashlib
 import json
 import os
 import struct
-from typing import Any, BinaryIO, Dict, List, Optional
+from typing import Any, BinaryIO, Dict, Optional
 
-import numpy as np
 import tensorflow as tf
 
 from random_bases import device, files, keras_api, locks, strategies
 from random_bases.keras_api import keras
-from random_bases.optimizers import RandomBasesDescent
+from random_bases.replay import movers
 from random_bases.replay.format import (
     DIGEST_SIZE,
     FORMAT_VERSION,
@@ -27,13 +26,14 @@ from random_bases.sampling import STREAM_VERSION
 class ReplayLog(keras.callbacks.Callback):
     """Writes the coordinates of every step of `fit` to a file that `replay` reads.
 
-    The model's optimizer must be a `RandomBasesDescent`. If it has made no step, a new log is begun. If it
+    The model's optimizer must be a `RandomBasesDescent`, or the model a `SubspaceModel` with redraws, whose
+    log is that of the wrapped model's weights. If it has made no step, a new log is begun. If it
     has made some, the log at `path` must hold them: it is continued after them, and its later records are
     dropped. So a run that begins again from its first step writes its log anew; the log of another run is
     never overwritten. With several workers the chief writes; all must have the callback. The weights'
-    hash is recorded after every epoch. State that is no trained weight (moving statistics, float8's scales
-    and their history) is not in the log. With an inner optimizer that has `use_ema=True` the replayed weights
-    are those that were trained: the averages are put in their place when `fit` ends.
+    hash is recorded after every epoch. State that is no trained weight (moving statistics) is not in the
+    log. With an inner optimizer that has `use_ema=True` the replayed weights are those that were trained:
+    the averages are put in their place when `fit` ends.
 
     The step must not be compiled as a whole, `compile(..., jit_compile=False)`, as XLA rounds what it
     fuses differently; the random bases in it always are.
@@ -42,7 +42,7 @@ class ReplayLog(keras.callbacks.Callback):
       path: of the file.
 
     Raises (when training begins):
-      TypeError: if the optimizer is no `RandomBasesDescent`.
+      TypeError: if the optimizer is no `RandomBasesDescent`, and the model no `SubspaceModel` with redraws.
       ValueError: if the step is compiled, with `exchange="updates"`, after `exclude_from_weight_decay`,
         for a model that is not built under a strategy of several replicas, or if the optimizer has made
         steps that are not in the log.
@@ -63,22 +63,17 @@ class ReplayLog(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         del logs
-        model, optimizer = self.model, self.model.optimizer
-        if not isinstance(optimizer, RandomBasesDescent):
-            raise TypeError(
-                f"ReplayLog: the model's optimizer is a {type(optimizer).__name__}; it must be a "
-                "RandomBasesDescent, without a LossScaleOptimizer around it."
-            )
+        model = self.model
+        self._mover = mover = movers.of_model(model)
         if keras_api.step_is_compiled(model):
             raise ValueError("ReplayLog needs compile(..., jit_compile=False): see its docstring.")
         strategy = keras_api.strategy_of(model)
         device.of(strategy).refuse("ReplayLog, which has the training step write to variables of its own,")
-        optimizer.rule.record(self._keep)
+        mover.record(self._keep)
         self._capacity = keras_api.steps_per_execution_of(model)
-        self._scheduled = isinstance(_inner_config(optimizer)["learning_rate"], dict)
         model.make_train_function(force=True)  # an earlier `fit` has traced it without
         self._writes = strategies.is_chief(strategy)
-        self._steps = _updates(optimizer)
+        self._steps = mover.updates()
         self._found: Optional[Dict[str, Any]] = None
         self._last: Optional[tf.Variable] = None
         if self._file is not None:  # of a `fit` that an error ended
@@ -89,8 +84,6 @@ class ReplayLog(keras.callbacks.Callback):
             files.remove_temporaries(self._path)
         if model.built:
             with strategy.scope():
-                if optimizer.rule.subspace is None:
-                    keras_api.build_optimizer(optimizer, model.trainable_variables)
                 self._begin()
         elif strategy.num_replicas_in_sync > 1:
             raise ValueError(
@@ -100,8 +93,8 @@ class ReplayLog(keras.callbacks.Callback):
 
     def _begin(self) -> None:
         """When model and optimizer are built, and no step of this `fit` is made."""
-        _refuse_exclusions(self.model)
-        shape = self.model.optimizer.rule.directions.shape
+        self._mover.begin()
+        shape = self._mover.shape
         # The last steps' learning rates and coordinates, each replica its own: nothing travels.
         self._last = tf.Variable(
             tf.zeros([self._capacity, 1 + shape[0] * shape[1]]),
@@ -112,7 +105,7 @@ class ReplayLog(keras.callbacks.Callback):
         if self._writes and self._steps:
             self._continue()
             return
-        self._theta0 = hash_of(_trained(self.model))
+        self._theta0 = hash_of(self._mover.variables)
         if self._writes and os.path.exists(self._path) and os.path.getsize(self._path):
             self._found = Log(self._path).header
             self._refuse_another(_before_first_step)
@@ -122,8 +115,8 @@ class ReplayLog(keras.callbacks.Callback):
         if self._last is None:  # a model that `fit` builds: it has weights since now, not yet moved
             with tf.init_scope():
                 self._begin()
-        rate = np.nan if self._scheduled else tf.convert_to_tensor(self.model.optimizer.learning_rate)
-        row = tf.concat([[tf.cast(rate, tf.float32)], tf.reshape(coordinates, [-1])], axis=0)
+        rate = tf.cast(tf.convert_to_tensor(self._mover.learning_rate()), tf.float32)
+        row = tf.concat([[rate], tf.reshape(coordinates, [-1])], axis=0)
         position = tf.cast(updates, tf.int32) % self._capacity
         self._last.assign(tf.tensor_scatter_nd_update(self._last.read_value(), [[position]], [row]))
 
@@ -139,7 +132,7 @@ class ReplayLog(keras.callbacks.Callback):
         self._found = log.header
         self._theta0 = log.header["theta0_sha256"]
         self._refuse_another(_before_first_step)
-        if weights and weights != hash_of(_trained(self.model)):
+        if weights and weights != hash_of(self._mover.variables):
             raise ReplayError(
                 f"path={self._path!r}: the weights differ from those of the run after {self._steps} steps."
             )
@@ -151,7 +144,7 @@ class ReplayLog(keras.callbacks.Callback):
     def _refuse_another(self, part) -> None:
         """Raises if the log found differs from this run's in this part of the header."""
         wanted, found = part(json.loads(json.dumps(self._describe(), default=float))), part(self._found)
-        different = [name for name in wanted if wanted[name] != found[name]]
+        different = [name for name in wanted if wanted[name] != found.get(name)]
         if different:
             raise ReplayError(
                 f"path={self._path!r} is the log of another run: it differs in {different}. Choose another "
@@ -159,23 +152,19 @@ class ReplayLog(keras.callbacks.Callback):
             )
 
     def _describe(self) -> Dict[str, Any]:
-        rule = self.model.optimizer.rule
         return {
             "format_version": FORMAT_VERSION,
             "stream_version": STREAM_VERSION,
             "keras": keras_api.GENERATION,
-            "optimizer": self.model.optimizer.get_config(),
-            "rule": rule.get_config(),
-            "workers": rule.directions.replica_count,
-            "shape": list(rule.directions.shape),
-            "variables": keras_api.describe(_trained(self.model)),
-            "untouched": rule.untouched,
+            **self._mover.describe(),
+            "shape": list(self._mover.shape),
+            "variables": keras_api.describe(self._mover.variables),
             "theta0_sha256": self._theta0,
         }
 
     def on_train_batch_end(self, batch, logs=None):
         del batch, logs
-        made = _updates(self.model.optimizer)
+        made = self._mover.updates()
         if not self._writes or made == self._steps:
             return
         if self._file is None:
@@ -202,7 +191,7 @@ class ReplayLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         del epoch, logs
         if self._file is not None:
-            digest = bytes.fromhex(hash_of(_trained(self.model)))
+            digest = bytes.fromhex(hash_of(self._mover.variables))
             with files.naming(self._path):
                 self._record(b"H" + struct.pack("<q", self._steps) + digest)
                 self._file.flush()
@@ -225,30 +214,6 @@ class ReplayLog(keras.callbacks.Callback):
         self._file.write(content + self._digest)
 
 
-def _trained(model: keras.Model) -> List[Any]:
-    """The weights that the directions are of."""
-    return keras_api.trained_of(model.trainable_variables)
-
-
-def _updates(optimizer) -> int:
-    """The number of weight updates made; `int` alone does not know Keras 3's mirrored variables."""
-    return int(tf.convert_to_tensor(optimizer.iterations))
-
-
-def _refuse_exclusions(model: keras.Model) -> None:
-    """Raises if the inner optimizer's weight decay leaves out variables: its configuration does not tell."""
-    inner = model.optimizer.inner_optimizer
-    if not getattr(inner, "weight_decay", None):  # Keras 2.6 has none
-        return
-    # Private: where both Keras remember it.
-    excluded = [keras_api.path_of(v) for v in _trained(model) if not inner._use_weight_decay(v)]
-    if excluded:
-        raise ValueError(
-            f"ReplayLog: exclude_from_weight_decay left out {excluded}, which an optimizer's configuration "
-            "does not hold, so the run could not be replayed; train without weight decay or exclusions."
-        )
-
-
 def _nameless(value):
     """A header without the names of optimizers, which Keras numbers by what else the process has built."""
     if isinstance(value, dict):
@@ -257,14 +222,5 @@ def _nameless(value):
 
 
 def _before_first_step(header: Dict[str, Any]) -> Dict[str, Any]:
-    """What is known of a header when training begins: without learning rates that callbacks may set."""
-    header = _nameless(header)
-    optimizer = header["optimizer"]["inner_optimizer"]
-    config = dict(optimizer["config"])
-    if not isinstance(config["learning_rate"], dict):
-        del config["learning_rate"]
-    return {**header, "optimizer": {**optimizer, "config": config}, "untouched": None}
-
-
-def _inner_config(optimizer) -> Dict[str, Any]:
-    return optimizer.inner_optimizer.get_config()
+    """What is known of a header when training begins."""
+    return movers.of_header(header).known_before(_nameless(header))

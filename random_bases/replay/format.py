@@ -22,21 +22,18 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from random_bases import arguments, files
+from random_bases.replay import movers
 from random_bases.tensors import size_of
 
 MAGIC = b"RNDSTEPS"
 FORMAT_VERSION = 1
 DIGEST_SIZE = 16
-# What a header must have, beside the version of the format.
+# What a header must have, beside the version of the format and what `movers` has there.
 _HEADER = {
     "stream_version": int,
     "keras": str,
-    "optimizer": dict,
-    "rule": dict,
-    "workers": int,
     "shape": list,
     "variables": list,
-    "untouched": list,
     "theta0_sha256": str,
 }
 
@@ -159,14 +156,12 @@ class Log:
 
 def _check_header(header: Dict[str, Any]) -> None:
     """Raises for what no `ReplayLog` wrote: whoever made a log can have made its hashes."""
-    for name, kind in _HEADER.items():
+    mover = movers.of_header(header)
+    for name, kind in {**_HEADER, **mover.KEYS}.items():
         arguments.check(isinstance(header[name], kind), name, header[name], f"of {kind}", TypeError)
     arguments.integers("shape", header["shape"], 1)
     arguments.check(len(header["shape"]) == 2, "shape", header["shape"], "two ints")
-    arguments.integer("workers", header["workers"], 1)
-    for position in header["untouched"]:
-        arguments.integer("untouched", position, 0, len(header["variables"]) - 1)
-    dict(header["optimizer"]["inner_optimizer"]["config"])["learning_rate"]
+    mover.check(header)
 
 
 def chained(digest: bytes, content: bytes) -> bytes:

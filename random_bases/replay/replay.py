@@ -3,12 +3,9 @@
 import os
 from typing import Any, Dict, Optional, Sequence
 
-import numpy as np
-import tensorflow as tf
-
 from random_bases import files, keras_api
 from random_bases.keras_api import keras
-from random_bases.optimizers import RandomBasesDescent
+from random_bases.replay import movers
 from random_bases.replay.format import FORMAT_VERSION, DamagedLogError, Log, Record, ReplayError, hash_of
 from random_bases.sampling import STREAM_VERSION
 
@@ -19,7 +16,8 @@ def replay(log: files.AnyPath, model: keras.Model, step: Optional[int] = None) -
     Args:
       log: path of a file that a `ReplayLog` wrote.
       model: a built Keras model with the weights from which the run started: of the same architecture
-        and initialised with the same seed. Their hash tells whether they are.
+        and initialised with the same seed; of a `SubspaceModel` the one that it wrapped. Their hash tells
+        whether they are.
       step: after how many steps; None: all, of a log whose training ended.
 
     Returns:
@@ -54,7 +52,7 @@ def replay(log: files.AnyPath, model: keras.Model, step: Optional[int] = None) -
     theta0 = [variable.numpy() for variable in variables]
     try:
         with files.shaped(f"log={path!r}", DamagedLogError):
-            _rebuild(header, variables, records, path)
+            _rebuild(header, model, records, path)
     except BaseException:
         for variable, value in zip(variables, theta0):
             variable.assign(value)
@@ -62,29 +60,13 @@ def replay(log: files.AnyPath, model: keras.Model, step: Optional[int] = None) -
     return model
 
 
-def _rebuild(header: Dict[str, Any], variables: Sequence, records: Sequence[Record], path: str) -> None:
-    optimizer = RandomBasesDescent.from_config(header["optimizer"])
-    rule, inner = optimizer.rule, optimizer.inner_optimizer
-    paths = [getattr(v, "path", v.name).split(":")[0] for v in variables]
-    rule.build([v.shape for v in variables], paths, header["workers"])
-    keras_api.build_optimizer(inner, variables)
-    moved = [i for i in range(len(variables)) if i not in header["untouched"]]
-
-    @tf.function
-    def advance(coordinates, updates):
-        parts = rule.directions.expand(coordinates, updates)
-        pairs = [(tf.cast(parts[i], variables[i].dtype), variables[i]) for i in moved]
-        inner.apply_gradients(pairs)
-
+def _rebuild(header: Dict[str, Any], model: keras.Model, records: Sequence[Record], path: str) -> None:
+    advance = movers.of_header(header).again(header, model)
     for record in records:
-        if record.kind == b"H":
-            if hash_of(variables) != record.digest:
-                raise ReplayError(
-                    f"log={path!r}: the weights after {record.step} steps are not those of the run. Does "
-                    "this machine compute as the one that wrote it?"
-                )
-            continue
-        if not np.isnan(record.learning_rate):
-            optimizer.learning_rate = record.learning_rate
-        coordinates = record.coordinates.reshape(header["shape"])
-        advance(tf.constant(coordinates), tf.constant(record.step, tf.int64))
+        if record.kind == b"S":
+            advance(record.learning_rate, record.coordinates, record.step)
+        elif hash_of(keras_api.trained_of(model.trainable_variables)) != record.digest:
+            raise ReplayError(
+                f"log={path!r}: the weights after {record.step} steps are not those of the run. Does this "
+                "machine compute as the one that wrote it?"
+            )

@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import random_bases as rb
 from random_bases import locks, sampling
@@ -112,6 +113,45 @@ def test_a_log_is_d_floats_a_step(run):
     (header,) = struct.unpack("<I", content[8:12])
     records = STEPS * (1 + 8 + 4 + 4 * 5 + 16) + 2 * (1 + 8 + 32 + 16) + (1 + 8 + 16)
     assert len(content) == 12 + header + 32 + records
+
+
+def redrawn(path, basis="kronecker", epochs=2, model=None, resumed=None):
+    """(weights after every step, wrapped model, `SubspaceModel`) of a run with a log at `path`."""
+    network = dense_model() if model is None else model
+    sub = rb.SubspaceModel(network, 9, basis=basis, seed=3, redraw_every=3)
+    compile_(sub, keras.optimizers.Adam(0.05), "graph")
+    if resumed is not None:
+        x, y = data()
+        sub.fit(x[:1], y[:1], verbose=0)  # so that the optimizer is built
+        tf.train.Checkpoint(model=sub, optimizer=sub.optimizer).restore(resumed)
+    after = [network.get_weights()]
+    keep = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_, **__: after.append(network.get_weights())
+    )
+    fit(sub, epochs, callbacks=[keep, rb.ReplayLog(path)])
+    return after, network, sub
+
+
+@pytest.mark.parametrize("basis", ["kronecker", "hadamard"])
+def test_every_step_of_a_subspace_model_with_redraws_is_rebuilt_bit_for_bit(tmp_path, basis):
+    after, network, _ = redrawn(tmp_path / "log", basis)
+    for step in (0, 1, 4, STEPS):
+        assert_weights(rb.replay(tmp_path / "log", dense_model(), step), after[step])
+    assert_differ(network, dense_model())
+    with pytest.raises(rb.ReplayError, match="theta0"):
+        rb.replay(tmp_path / "log", network)
+
+
+def test_the_log_of_a_subspace_model_goes_on(tmp_path):
+    _, _, sub = redrawn(tmp_path / "log", epochs=1)
+    saved = tf.train.Checkpoint(model=sub, optimizer=sub.optimizer).save(str(tmp_path / "saved"))
+    after, network, _ = redrawn(tmp_path / "log", epochs=1, resumed=saved)
+    assert_equal(rb.replay(tmp_path / "log", dense_model()), network)
+    assert_weights(rb.replay(tmp_path / "log", dense_model(), STEPS // 2), after[0])
+    with pytest.raises(ValueError, match="not in|does not exist"):
+        redrawn(tmp_path / "other", epochs=1, resumed=saved)
+    with pytest.raises(rb.ReplayError, match="another run"):
+        redrawn(tmp_path / "log", "hadamard", epochs=1)
 
 
 ADAM = {"adam": lambda: keras.optimizers.Adam(0.05)}
