@@ -51,7 +51,7 @@ class Descent:
           ValueError: for what a header cannot tell.
         """
         if self._optimizer.rule.subspace is None:
-            keras_api.build_optimizer(self._optimizer, self.variables)
+            keras_api.build_optimizer(self._optimizer, self._model.trainable_variables)
         _refuse_exclusions(self._model)
 
     @property
