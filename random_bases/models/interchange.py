@@ -1,7 +1,7 @@
 """Weights of Keras models to and from safetensors files, which other libraries read."""
 
 import os
-from typing import Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 
@@ -69,9 +69,9 @@ def load_safetensors(path: files.AnyPath, model: keras.Model, names: Optional[Na
     return model
 
 
-def _named(model: keras.Model, names: Optional[Names]) -> Dict[str, object]:
+def _named(model: keras.Model, names: Optional[Names]) -> Dict[str, Any]:
     keras_api.check_built(model)
-    found: Dict[str, object] = {}
+    found: Dict[str, Any] = {}
     for variable in keras_api.weights_of(model):
         name = keras_api.path_of(variable)
         name = name if names is None else names(name)
