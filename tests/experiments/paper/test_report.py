@@ -19,6 +19,7 @@ from experiments.paper import (
     table1,
     tables_and_figures,
 )
+from experiments.paper.configurations import ROOT
 from tests.experiments.paper import fabricated
 
 pytest.importorskip("plotly", reason="the page needs plotly: pip install -e '.[experiments]'")
@@ -234,6 +235,15 @@ def test_parts_of_the_augmentation_are_compared_after_as_many_epochs(tmp_path):
     assert {row["fc_digits, FPD, 6 epochs"] for row in rows} == {f"{40 * (0.5 + 0.5 * 5 / 9):.2f}"}
     text = (tmp_path / "all" / "paper" / "augmentation.md").read_text()
     assert "| crops only " in text and "fc_digits, FPD, 10 epochs" in text
+
+
+def test_the_results_in_the_repository_give_a_page(tmp_path):
+    for name in ("paper", "error_feedback"):
+        shutil.copytree(ROOT / "results" / name, tmp_path / name)
+    report.write(tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    (mnist, *_) = results.read_json(tmp_path / "paper" / "table1.json")["rows"]
+    assert f"{mnist['cells']['SGD']['measured']['mean']:.2f}" in text
 
 
 def test_the_page_says_what_people_found_and_what_ran(directory):
