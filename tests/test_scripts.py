@@ -32,16 +32,18 @@ def test_quickstart(tmp_path):
     output = run_quickstart(tmp_path, "--epochs=2", "--dimensions=20")
     rows = [line for line in output.splitlines() if line.startswith("| ")]
     assert [row.split("|")[1].strip() for row in rows] == [
-        "method", "SGD", "FPD", "FPD", "RBD", "RBD", "RBD + error feedback"
+        "method", "SGD", "FPD", "FPD", "RBD", "RBD", "RBD + error feedback", "RBD"
     ]  # fmt: skip
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     content = results.read_json(tmp_path / "results.json")
     assert [result["name"] for result in content] == [
         "sgd", "fpd-normal", "fpd-hadamard", "rbd-normal", "rbd-hadamard",
-        "rbd-hadamard-error-feedback",
+        "rbd-hadamard-error-feedback", "rbd-kronecker",
     ]  # fmt: skip
-    last = content[-1]
-    assert (last["config"]["error_feedback"], last["learning_rate"]) == (1.0, content[0]["learning_rate"])
+    remembering, factored = content[-2:]
+    rate = content[0]["learning_rate"]
+    assert (remembering["config"]["error_feedback"], remembering["learning_rate"]) == (1.0, rate)
+    assert factored["trained_dimensions"] == 961
     assert all(result["status"] == "finished" for result in content)
 
 
@@ -109,7 +111,7 @@ def test_the_plan_of_the_reproduction(tmp_path):
     status, output = reproduce("figure3", tmp_path, "--list", "--preset=quick")
     assert status == 0, output[-2000:]
     assert re.search(r"\| resnet8_cifar10/rbd-hadamard +\| [0-9]+ +\| 0 +\| 1 ", output)
-    assert "4 runs left" in output
+    assert "5 runs left" in output
     assert not (tmp_path / "report.html").exists()
     status, output = reproduce("figure3", tmp_path, "--norun", "--preset=quick")
     assert status == 0 and "figure3: nothing has run yet" in output

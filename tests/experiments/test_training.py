@@ -394,7 +394,11 @@ def test_learning_rates():
     assert learning_rate(small_config(learning_rate=0.25)) == 0.25
 
 
-@pytest.mark.parametrize("changes", [{"method": "rbd"}, {"method": "fpd", "optimizer": "adam"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "rbd"}, pytest.param({"method": "fpd", "optimizer": "adam"}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_a_factored_basis_is_fused_into_the_network_and_goes_on(tmp_path, changes):
     changes = {"basis": "kronecker", "dimensions": 40, "learning_rate": 0.1, **changes}
     two = training.run(small_config(epochs=2, **changes), tmp_path / "two", verbose=0)

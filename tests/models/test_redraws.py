@@ -1,5 +1,6 @@
 """SubspaceModel with redraws and with factored bases: gradients that are coordinates from the start."""
 
+import functools
 import json
 import os
 import subprocess
@@ -19,7 +20,8 @@ L = keras.layers
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 3
 MSE = keras.losses.MeanSquaredError
-QUICK = ("branched", "subclassed")  # of `networks`
+QUICK = ("branched",)  # of `networks`
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 einsum_dense = getattr(L, "EinsumDense", None) or L.experimental.EinsumDense
 
 
@@ -78,8 +80,12 @@ def one_layer(name):
     return keras.Model(inputs, make()(inputs)), x
 
 
-@pytest.mark.parametrize("sides", ["one", "both"])
-@pytest.mark.parametrize("name", LAYERS)
+# On both sides the layers take the same way: each kind of it is quick.
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [(name, "one") for name in LAYERS]
+    + [(name, "both") if name in ("dense", "conv2d") else slow(name, "both") for name in LAYERS],
+)
 def test_the_gradient_of_a_kernels_coordinates_is_that_of_the_kernel_projected(monkeypatch, name, sides):
     if sides == "both":
         monkeypatch.setattr(
@@ -98,7 +104,7 @@ def test_the_gradient_of_a_kernels_coordinates_is_that_of_the_kernel_projected(m
 @pytest.mark.parametrize(("basis", "redraw_every"), [("kronecker", None), ("kronecker", 1), ("hadamard", 1)])
 @pytest.mark.parametrize(
     "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in sorted(networks.ALL)],
+    [name if name in QUICK else slow(name) for name in sorted(networks.ALL)],
 )
 def test_of_whole_networks_too(name, basis, redraw_every):
     model, x = networks.build(name)
@@ -239,7 +245,7 @@ def fit(model, x, y, epochs=2, **options):
 
 @pytest.mark.parametrize(
     ("basis", "every", "mode"),
-    [("kronecker", 1, "graph"), ("kronecker", 3, "xla"), ("hadamard", 1, "graph")],
+    [("kronecker", 1, "graph"), slow("kronecker", 3, "xla"), slow("hadamard", 1, "graph")],
 )
 def test_with_sgd_it_is_random_bases_descent(basis, every, mode):
     (model, x), (other, _) = networks.build("sequential"), networks.build("sequential")
@@ -282,7 +288,7 @@ def test_a_loop_that_does_not_advance_is_told():
         sub(normal(2, 5))
 
 
-@pytest.mark.parametrize("state", ["project", "keep", "reset"])
+@pytest.mark.parametrize("state", ["project", slow("keep"), slow("reset")])
 def test_the_optimizers_state_at_a_redraw(state):
     model, x = networks.build("sequential")
     sub = rb.SubspaceModel(model, 20, basis="kronecker", seed=SEED, redraw_every=2, optimizer_state=state)
@@ -337,7 +343,7 @@ def optimizers():
     return found
 
 
-@pytest.mark.parametrize("name", optimizers())
+@pytest.mark.parametrize("name", [each if each == "rmsprop" else slow(each) for each in optimizers()])
 def test_every_state_of_an_optimizer_is_known(name):
     """So "reset" makes all of it zero at a redraw."""
     optimizer, names = optimizers()[name]

@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from random_bases import ipu
 from random_bases.keras_api import keras
+from tests.poplar import contract  # noqa: F401  (it skips where there is no Keras 2.6, which others import)
+
+# isort: split
 from tests.poplar import keras_fit, pipelines, random_ops, surface
 from tests.poplar.config import SYSTEM
 

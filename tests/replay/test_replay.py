@@ -132,7 +132,7 @@ def redrawn(path, basis="kronecker", epochs=2, model=None, resumed=None):
     return after, network, sub
 
 
-@pytest.mark.parametrize("basis", ["kronecker", "hadamard"])
+@pytest.mark.parametrize("basis", ["kronecker", pytest.param("hadamard", marks=pytest.mark.slow)])
 def test_every_step_of_a_subspace_model_with_redraws_is_rebuilt_bit_for_bit(tmp_path, basis):
     after, network, _ = redrawn(tmp_path / "log", basis)
     for step in (0, 1, 4, STEPS):
