@@ -153,7 +153,7 @@ def test_what_another_process_runs_is_given_up_when_that_hangs(program, tmp_path
 
 
 def test_what_another_process_takes_before_it_is_locked_is_waited_for(program, tmp_path, monkeypatch):
-    program[0] = (0.5, 0)
+    program[0] = (4, 0)  # so long the other one has to start, on a machine that is busy, too
     run = SERIES.runs(1, 1)[0]
     directory = run.directory(tmp_path)
     directory.mkdir(parents=True)
