@@ -74,6 +74,7 @@ setup(
         f"scipy; {CURRENT}",
         f"scipy<1.10; {SDK}",
         "filelock>=3.13",  # 3.13: one lock a path in a process
+        "safetensors>=0.5",
     ],
     extras_require={
         "experiments": EXPERIMENTS,

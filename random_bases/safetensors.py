@@ -1,21 +1,20 @@
-"""Files of the safetensors format: named arrays, and nothing that is executed.
+"""Files of the safetensors format (https://huggingface.co/docs/safetensors), by its own library.
 
-In order: the header's length, 8 bytes, little-endian; the header, JSON in UTF-8, of each array's dtype, shape
-and place, and `__metadata__`, strings; the arrays, row-major and little-endian, without gaps.
-https://huggingface.co/docs/safetensors
+Named arrays and strings; nothing in them is executed.
 """
 
-import json
-import math
 import os
 from typing import Any, Dict, Mapping, Tuple
 
 import numpy as np
 import tensorflow as tf
+from safetensors import SafetensorError, deserialize, safe_open
+from safetensors.numpy import save
 
 from random_bases import files
 
-_NAMES = {
+# The library itself knows bfloat16 and float8 as NumPy's only in its newer releases.
+_DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
     "U16": "uint16",
@@ -32,9 +31,6 @@ _NAMES = {
     "F32": "float32",
     "F64": "float64",
 }
-_CODES = {name: code for code, name in _NAMES.items()}
-_LONGEST_HEADER = 100_000_000  # bytes, as in the reference implementation
-_METADATA = "__metadata__"
 
 
 class SafetensorsError(ValueError):
@@ -53,20 +49,12 @@ def write(path: files.AnyPath, arrays: Mapping[str, np.ndarray], metadata: Mappi
       ValueError: for an array of another dtype.
       OSError: if it cannot be written.
     """
-    header: Dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
-    parts, begin = [], 0
     for name, array in arrays.items():
-        code = _CODES.get(array.dtype.name)
-        if code is None:
-            raise ValueError(f"arrays[{name!r}] has dtype {array.dtype.name}; allowed: {sorted(_CODES)}.")
-        part = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        end = begin + len(part)
-        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [begin, end]}
-        parts.append(part)
-        begin = end
-    encoded = json.dumps(header, separators=(",", ":")).encode("utf-8")
-    encoded += b" " * (-len(encoded) % 8)  # so that the arrays are aligned
-    content = len(encoded).to_bytes(8, "little") + encoded + b"".join(parts)
+        if array.dtype.name not in _DTYPES.values():
+            allowed = sorted(_DTYPES.values())
+            raise ValueError(f"arrays[{name!r}] has dtype {array.dtype.name}; allowed: {allowed}.")
+    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    content = save(contiguous, dict(metadata) or None)
     files.write(path, content)
     return len(content)
 
@@ -81,25 +69,19 @@ def read(path: files.AnyPath) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
     path = os.fspath(path)
     with open(path, "rb") as file:
         content = file.read()
-    with files.shaped(f"path={path!r}", SafetensorsError):
-        end = 8 + int.from_bytes(content[:8], "little")
-        if len(content) < 8 or end > min(len(content), 8 + _LONGEST_HEADER):
-            raise ValueError(f"a header of {end - 8} bytes in a file of {len(content)}.")
-        header = json.loads(content[8:end].decode("utf-8"))
-        metadata = header.pop(_METADATA, {})
-        data = memoryview(content)[end:]
-        places = sorted(entry["data_offsets"] for entry in header.values())
-        if [0, *(place[1] for place in places)] != [*(place[0] for place in places), len(data)]:
-            raise ValueError("its arrays do not follow one another from the header to the file's end.")
-        return {name: _array(entry, data) for name, entry in header.items()}, dict(metadata)
+    try:
+        entries = dict(deserialize(content))
+        with safe_open(path, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+        return {name: _array(name, entry) for name, entry in entries.items()}, metadata
+    except (SafetensorError, SafetensorsError) as error:
+        raise SafetensorsError(f"path={path!r} is no file of safetensors, or damaged: {error}") from error
 
 
-def _array(entry: Dict[str, Any], data: memoryview) -> np.ndarray:
-    if entry["dtype"] not in _NAMES:
-        raise ValueError(f"dtype {entry['dtype']!r} is not known.")
-    dtype = np.dtype(tf.as_dtype(_NAMES[entry["dtype"]]).as_numpy_dtype)
-    begin, end = entry["data_offsets"]
-    if min(entry["shape"], default=0) < 0 or math.prod(entry["shape"]) * dtype.itemsize != end - begin:
-        raise ValueError(f"an array of shape {entry['shape']} has {end - begin} bytes.")
-    array = np.frombuffer(data[begin:end], dtype.newbyteorder("<")).astype(dtype, copy=False)
+def _array(name: str, entry: Dict[str, Any]) -> np.ndarray:
+    if entry["dtype"] not in _DTYPES:
+        allowed = ", ".join(_DTYPES)
+        raise SafetensorsError(f"array {name!r} has dtype {entry['dtype']!r}; allowed: {allowed}.")
+    dtype = np.dtype(tf.as_dtype(_DTYPES[entry["dtype"]]).as_numpy_dtype)
+    array = np.frombuffer(entry["data"], dtype.newbyteorder("<")).astype(dtype, copy=False)
     return array.reshape(entry["shape"])

@@ -52,14 +52,13 @@ class Subspace:
       shapes: the shape of each variable.
       dimensions: d, the total over compartments.
       basis: a basis's name, or a `Basis` of size D and d directions (D parameters in all): with
-        several compartments, each gets one of the same kind. With "kronecker" variables of which
-        `bases.kronecker.matrix_of` makes no matrix get "hadamard".
+        several compartments, each gets one of the same kind.
       compartments: as in `random_bases.compartments.split`; None: "variable" with "kronecker", which
         allows no other, else "network".
       allocation: as in `random_bases.compartments.allocate`; None: "proportional" with "kronecker", else
         "even".
       paths: the variables' paths; needed for `compartments="layer"`.
-      matrices: of "kronecker": the (positions, inputs, outputs) of each variable, or None; by default as
+      matrices: of "kronecker": the (positions, inputs, outputs) of each variable; by default as
         `bases.kronecker.matrix_of` tells from shapes.
       firsts: the number of each compartment's first direction; by default they follow one another.
 
@@ -75,7 +74,7 @@ class Subspace:
         compartments: Optional[Compartments] = None,
         allocation: Optional[Allocation] = None,
         paths: Optional[Sequence[str]] = None,
-        matrices: Optional[Sequence[Optional[Matrix]]] = None,
+        matrices: Optional[Sequence[Matrix]] = None,
         firsts: Optional[Sequence[int]] = None,
     ):
         self.shapes = as_shapes(shapes)
@@ -98,27 +97,25 @@ class Subspace:
                 f"basis={basis!r} must have size={self.size}, the number of parameters, and "
                 f"dimensions={dimensions}."
             )
-        kinds: List[Optional[Matrix]] = [None] * len(self.compartment_sizes)
         # With compartments="variable", the compartment of each variable that has elements.
         self.compartment_of = {i: k for k, i in enumerate(i for i, size in enumerate(sizes) if size)}
+        # Of "kronecker", one for each compartment.
+        self._matrices: Optional[List[Matrix]] = None
         if factored:
             each = [matrix_of(shape) for shape in self.shapes] if matrices is None else matrices
-            kinds = [each[i] for i in self.compartment_of]
+            self._matrices = [each[i] for i in self.compartment_of]
         self._groups: Dict[Tuple[int, int, Optional[Matrix]], _Group] = {}
-        for index, key in enumerate(zip(self.compartment_sizes, self.compartment_dimensions, kinds)):
+        for index, (size, count) in enumerate(zip(self.compartment_sizes, self.compartment_dimensions)):
+            matrix = None if self._matrices is None else self._matrices[index]
+            key = (size, count, matrix)
             if key not in self._groups:
-                size, count, matrix = key
-                if matrix is not None:
-                    made = bases.get(basis, size, count, matrix=matrix)
-                else:
-                    made = bases.get("hadamard" if factored else basis, size, count)
-                self._groups[key] = _Group(made)
+                options = {} if matrix is None else {"matrix": matrix}
+                self._groups[key] = _Group(bases.get(basis, size, count, **options))
             self._groups[key].members.append(index)
         if firsts is None:
             firsts = np.cumsum([0, *self.compartment_dimensions])[:-1].tolist()
         self.firsts = tuple(firsts)
         self._basis = basis
-        self._matrices = kinds
         self._programs = _programs_of(self)
 
     @property
@@ -143,7 +140,7 @@ class Subspace:
             self._basis,
             "variable",
             dimensions,
-            matrices=[self._matrices[k] for k in compartments],
+            matrices=None if self._matrices is None else [self._matrices[k] for k in compartments],
             firsts=[self.firsts[k] for k in compartments],
         )
 

@@ -144,6 +144,15 @@ def sketches_of_units(basis, draws):
     return run(tf.constant([2020, 0])).numpy().astype(np.float64).reshape(draws, size, size)
 
 
+def assert_sketches_are_unbiased(found):
+    """Asserts that the mean of P P^T over draws, [draws, n, n], is (d / n) I within five standard errors."""
+    draws, size = found.shape[:2]
+    dimensions = round(np.trace(found[0]))
+    mean, deviation = found.mean(axis=0), found.std(axis=0)
+    off_by = np.abs(mean - dimensions / size * np.eye(size))
+    assert (off_by <= 5 * deviation / np.sqrt(draws) + 1e-6).all()
+
+
 @contextlib.contextmanager
 def eagerly():
     """Runs `tf.function`s, compiled ones too, as Python: many shapes without compiling any."""

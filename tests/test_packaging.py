@@ -70,7 +70,7 @@ def test_current_python_requires_tensorflow_with_keras_310(declared, python):
     found = required(declared, python)
     assert found["tensorflow"].contains("2.16.1") and not found["tensorflow"].contains("2.15.1")
     assert found["keras"].contains("3.10.0") and not found["keras"].contains("3.9.2")
-    assert set(found) == {"tensorflow", "keras", "numpy", "scipy", "filelock"}
+    assert set(found) == {"tensorflow", "keras", "numpy", "scipy", "filelock", "safetensors"}
 
 
 @pytest.mark.parametrize("python", CURRENT)

@@ -25,16 +25,25 @@ def path(stem: str) -> Path:
     return file
 
 
+def read(stem: str) -> ml_collections.ConfigDict:
+    """The configuration as its file has it.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    spec = importlib.util.spec_from_file_location(stem, path(stem))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
 def load(series: Series) -> ml_collections.ConfigDict:
     """The configuration of a series of runs.
 
     Raises:
       ValueError: for an unknown file, and for changes that it does not allow.
     """
-    spec = importlib.util.spec_from_file_location(series.config, path(series.config))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = read(series.config)
     try:
         config.update(dict(series.changes))
         training.check_config(config)

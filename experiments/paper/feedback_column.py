@@ -4,23 +4,14 @@ Error feedback (Karimireddy et al. 2019, arXiv:1901.09847) has SGD's own learnin
 lateness of the gradient, D / d updates, allows: FC-FMNIST is not stable at SGD's 1/4, and has half of it.
 """
 
-from experiments.paper import published, runs
+from experiments.paper import configurations, published, runs
 
-_SGD = {
-    "fc_mnist": 2.0**-3,
-    "fc_fmnist": 2.0**-2,
-    "fc_cifar10": 2.0**-7,
-    "cnn_mnist": 2.0**-5,
-    "cnn_fmnist": 2.0**-4,
-    "cnn_cifar10": 2.0**-6,
-}
-_DEFAULT = 0.1  # SGD's of all other configurations
 _LESS = {"fc_fmnist": 2.0**-3}
 
 
 def series(config: str) -> runs.Series:
     """The series of a network."""
-    rate = _LESS.get(config, _SGD.get(config, _DEFAULT))
+    rate = _LESS.get(config, configurations.read(config).learning_rates["sgd"])
     return runs.series(config, "rbd", basis="hadamard", error_feedback=1.0, learning_rate=rate)
 
 

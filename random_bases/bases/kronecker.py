@@ -25,7 +25,6 @@ from random_bases.sampling.seeds import CORE_OFFSET, INPUT_FACTOR, OUTPUT_FACTOR
 Matrix = Tuple[int, int, int]
 
 _LONGEST = 2**19  # of `cosine_rows`
-_LONGEST_OF_VECTORS = 4096
 # As many multiplications is it worth to keep one number less: far more than its way to memory and back
 # takes, since what is kept limits how large a model can be.
 _KEPT = 128
@@ -156,18 +155,17 @@ def _checked_ranks(ranks: Any, matrix: Matrix, dimensions: int) -> Tuple[int, in
     return r, s
 
 
-def matrix_of(shape: Sequence[int]) -> Optional[Matrix]:
+def matrix_of(shape: Sequence[int]) -> Matrix:
     """(positions, inputs, outputs) of a weight of this shape.
 
     The last two axes are inputs and outputs, as in Dense and convolutions; those before are positions. A
-    vector is taken as the matrix of the two factors of its size that are nearest to each other; None if one
-    of them is above 4,096, as the size is a large prime, or nearly: there no such matrix is cheap to draw.
+    vector is taken as the matrix of the two factors of its size that are nearest to each other.
     """
     if len(shape) > 1:
         return math.prod(shape[:-2]), int(shape[-2]), int(shape[-1])
     size = math.prod(shape)
-    less = next((k for k in range(math.isqrt(size), 0, -1) if size % k == 0), 0)
-    return (1, less, size // less) if 0 < size <= _LONGEST_OF_VECTORS * less else None
+    less = next((k for k in range(math.isqrt(size), 0, -1) if size % k == 0), 1)
+    return 1, less, size // less
 
 
 def best_ranks(matrix: Matrix, dimensions: int) -> Tuple[int, int]:

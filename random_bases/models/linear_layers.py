@@ -38,7 +38,7 @@ class LinearLayer:
     def __init__(self, layer: keras.layers.Layer):
         self.layer = layer
         self.kernel = layer.kernel
-        self.matrix = _matrix(self.kernel)
+        self.matrix = matrix_of(self.kernel.shape)
 
     @classmethod
     def takes(cls, layer: keras.layers.Layer) -> bool:
@@ -71,12 +71,6 @@ class LinearLayer:
             return type(self.layer).call(self.layer, x, *arguments, **options)
         finally:
             self.layer.__dict__["activation"] = activation
-
-
-def _matrix(kernel) -> Matrix:
-    matrix = matrix_of(kernel.shape)
-    assert matrix is not None  # these layers' kernels have at least two axes
-    return matrix
 
 
 class _Dense(LinearLayer):
@@ -188,7 +182,7 @@ class _Embedding(LinearLayer):
     def __init__(self, layer: keras.layers.Layer):
         self.layer = layer
         self.kernel = layer.embeddings
-        self.matrix = _matrix(self.kernel)
+        self.matrix = matrix_of(self.kernel.shape)
 
     def takes_inputs(self, x: Any) -> bool:
         return isinstance(x, tf.Tensor)
@@ -249,7 +243,7 @@ def of(model: keras.Model, variables: Sequence) -> Dict[int, LinearLayer]:
     return {identity: each for identity, each in found.items() if identity not in shared}
 
 
-def matrices(linear: Mapping[int, LinearLayer], variables: Sequence) -> List[Optional[Matrix]]:
+def matrices(linear: Mapping[int, LinearLayer], variables: Sequence) -> List[Matrix]:
     """The matrix of each variable: as its linear layer uses it, else by its shape."""
     return [linear[id(v)].matrix if id(v) in linear else matrix_of(tuple(v.shape)) for v in variables]
 

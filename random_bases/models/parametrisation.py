@@ -30,7 +30,7 @@ class Parametrisation:
         compartments: Optional[Compartments],
         allocation: Optional[Allocation],
         seed: Optional[int],
-        matrices: Optional[Sequence[Optional[Matrix]]] = None,
+        matrices: Optional[Sequence[Matrix]] = None,
     ):
         self.variables = list(variables)
         self.seed = arguments.seed(seed)

@@ -268,7 +268,7 @@ class SubspaceModel(keras.Model):
         object.__setattr__(self, "_keep", keep)
 
     @property
-    def updates(self) -> int:
+    def updates_made(self) -> int:
         """How many updates of the coordinates its weights have taken in; for a model with redraws."""
         return int(keras_api.value_of(self._coordinates.made))
 

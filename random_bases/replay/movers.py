@@ -129,7 +129,7 @@ class Redraws:
         return keras_api.trained_of(self._model.model.trainable_variables)
 
     def updates(self) -> int:
-        return self._model.updates
+        return self._model.updates_made
 
     def record(self, keep: Keep) -> None:
         self._model.record(keep)

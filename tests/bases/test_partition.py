@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from random_bases import bases
-from tests.dense_reference import eagerly, sketches_of_units, stream_key, threefry
+from tests.dense_reference import (
+    assert_sketches_are_unbiased,
+    eagerly,
+    sketches_of_units,
+    stream_key,
+    threefry,
+)
 
 
 def signed(words):
@@ -72,11 +78,8 @@ def test_each_element_is_of_one_direction_and_directions_are_orthonormal(size, f
 # The last row is whole, nearly so, and nearly empty.
 @pytest.mark.parametrize(("size", "dimensions"), [(8, 4), (7, 4), (9, 4)])
 def test_the_mean_of_p_pt_over_draws_is_d_over_n_times_the_identity(size, dimensions):
-    draws = 1500
-    found = sketches_of_units(bases.get("partition", size, dimensions), draws)
-    mean, deviation = found.mean(axis=0), found.std(axis=0)
-    off_by = np.abs(mean - dimensions / size * np.eye(size))
-    assert (off_by <= 5 * deviation / np.sqrt(draws) + 1e-6).all()
+    found = sketches_of_units(bases.get("partition", size, dimensions), 1500)
+    assert_sketches_are_unbiased(found)
 
 
 def test_elements_meet_in_a_direction_as_often_as_if_they_were_dealt_out_one_by_one():

@@ -418,9 +418,9 @@ def test_a_redraw_waits_for_accumulated_gradients():
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-# On two replicas, with what all-reduces are handed; on one, with the whole batches.
+# On two replicas, with what all-reduces are handed, and logged; on one, with the whole batches.
 _REPLICAS = """
-import json
+import json, sys
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -428,14 +428,14 @@ import random_bases as rb
 from random_bases.keras_api import keras, tf_variable_of
 from tests import networks
 
-def train(strategy):
+def train(strategy, *callbacks):
     with strategy.scope():
         model, x = networks.build("sequential")
         sub = rb.SubspaceModel(model, 20, basis="kronecker", seed=3, redraw_every=2)
         options = {} if rb.keras_api.GENERATION == "keras2.6" else {"jit_compile": False}
         sub.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss=keras.losses.MeanSquaredError(), **options)
     data = tf.data.Dataset.from_tensor_slices((x, networks.targets())).batch(2)
-    sub.fit(data, epochs=2, shuffle=False, verbose=0)
+    sub.fit(data, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
     return [tf_variable_of(v) for v in model.trainable_variables]
 
 from tensorflow.python.distribute import cross_device_ops
@@ -446,28 +446,30 @@ def batch_reduce(self, op, pairs, *arguments, **options):
 cross_device_ops.CrossDeviceOps.batch_reduce = batch_reduce
 
 two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-weights = train(two)
+weights = train(two, rb.ReplayLog(sys.argv[1]))
 replicas = [[local.numpy() for local in two.experimental_local_results(v)] for v in weights]
 one = [v.numpy() for v in train(tf.distribute.get_strategy())]
+replayed = rb.replay(sys.argv[1], networks.build("sequential")[0]).trainable_variables
 print("RESULTS " + json.dumps({
     "equal": all(np.array_equal(a, b) for a, b in replicas),
     "off": max(float(abs(a - c).max()) for (a, _), c in zip(replicas, one)),
     "reduced": max(sizes),
+    "replayed": all(np.array_equal(a, v.numpy()) for (a, _), v in zip(replicas, replayed)),
 }))
 """
 
 
 @pytest.mark.slow
-def test_replicas_exchange_coordinates_and_have_the_same_weights():
+def test_replicas_exchange_coordinates_and_have_the_same_weights(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", _REPLICAS],
+        [sys.executable, "-c", _REPLICAS, str(tmp_path / "run.log")],
         env=dict(os.environ, PYTHONPATH=str(ROOT)),
         stdout=subprocess.PIPE,
         timeout=600,
         check=True,
     )
     found = json.loads(done.stdout.decode().splitlines()[-1][len("RESULTS ") :])
-    assert found["equal"] and found["off"] < 1e-6
+    assert found["equal"] and found["replayed"] and found["off"] < 1e-6
     assert found["reduced"] == 20  # the coordinates' gradient is the largest
 
 

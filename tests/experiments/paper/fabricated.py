@@ -5,8 +5,7 @@ import json
 import numpy as np
 
 from experiments import results
-from experiments.paper import figure4, presets, runner, series_index, tables_and_figures
-from tests.experiments.paper.test_published import configuration
+from experiments.paper import configurations, figure4, presets, runner, series_index, tables_and_figures
 
 PRESET = presets.PRESETS["smoke"]
 
@@ -21,7 +20,7 @@ def leave(run, workdir):
     """Writes what a finished run leaves."""
     directory = run.directory(workdir)
     directory.mkdir(parents=True, exist_ok=True)
-    config = configuration(run.series.config).to_dict()
+    config = configurations.read(run.series.config).to_dict()
     config.update({**dict(run.series.changes), "epochs": run.epochs, "seed": run.seed})
     (directory / "config.json").write_text(json.dumps(config))
     curve = accuracy(run) * np.linspace(0.5, 1, run.epochs)

@@ -1,18 +1,6 @@
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-from experiments.paper import presets, published
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def configuration(stem):
-    spec = importlib.util.spec_from_file_location(stem, ROOT / "configs" / f"{stem}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+from experiments.paper import configurations, presets, published
 
 
 @pytest.mark.parametrize("config", published.TABLE_1)
@@ -26,16 +14,16 @@ def test_table_1_agrees_with_itself(config):
 
 @pytest.mark.parametrize("config", published.TABLE_1)
 def test_configurations_have_the_papers_dimensions(config):
-    assert configuration(config).dimensions == published.DIMENSIONS
+    assert configurations.read(config).dimensions == published.DIMENSIONS
     assert config in published.NETWORKS
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_presets_say_what_the_configurations_do(name):
     preset = presets.PRESETS[name]
-    config = configuration(preset.main.config)
+    config = configurations.read(preset.main.config)
     assert config.dimensions == preset.main.dimensions
     assert {method: config.learning_rates[method] for method in ("sgd", "rbd")} == preset.main.rates
     assert set(preset.table) == set(preset.networks)
     for stem in (*preset.networks, preset.deep, *preset.shared):
-        assert (ROOT / "configs" / f"{stem}.py").exists()
+        assert configurations.path(stem).exists()

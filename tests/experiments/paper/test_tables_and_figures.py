@@ -1,9 +1,8 @@
 import pytest
 
 from experiments import methods, results, training
-from experiments.paper import feedback_column, presets, runner, tables_and_figures
+from experiments.paper import configurations, feedback_column, presets, runner, tables_and_figures
 from tests.experiments.paper import fabricated
-from tests.experiments.paper.test_published import configuration
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
@@ -14,7 +13,7 @@ def test_every_planned_run_has_a_valid_configuration(preset):
     for run in planned:
         checked[run.series] = run
     for run in checked.values():
-        config = configuration(run.series.config)
+        config = configurations.read(run.series.config)
         config.update({**dict(run.series.changes), "epochs": run.epochs, "seed": run.seed})
         training.check_config(config)
         methods.build_optimizer(config)
@@ -24,7 +23,7 @@ def test_error_feedback_has_sgds_learning_rate_or_half_of_it():
     preset = presets.PRESETS["paper"]
     for config in (*preset.networks, preset.deep, *presets.PRESETS["smoke"].networks):
         rate = dict(feedback_column.series(config).changes)["learning_rate"]
-        sgd = configuration(config).learning_rates["sgd"]
+        sgd = configurations.read(config).learning_rates["sgd"]
         assert rate == (sgd / 2 if config == "fc_fmnist" else sgd)
 
 
