@@ -3,13 +3,25 @@
 from typing import Any, Dict, List, Optional
 
 from experiments.paper import published
+from experiments.paper.protocols import PROTOCOLS, Protocol
 from experiments.paper.table1 import COLUMNS
 
 _NEEDED = ("NES", "FPD", "RBD, Hadamard", "SGD")
 
 
+AGREES, DIFFERS, UNFINISHED = (
+    f"within {published.TARGET:g}",
+    f"off by more than {published.TARGET:g}",
+    "not whole",
+)
+
+
 def cells(table: Dict[str, Any]) -> List[Dict[str, str]]:
-    """A line for each cell of `table1.json` that has both numbers: ours, the paper's and the difference."""
+    """The verdicts: a line for each cell of `table1.json` that has both numbers.
+
+    "not whole": with fewer epochs than the paper's.
+    """
+    protocol = PROTOCOLS[table["protocol"]]
     lines = []
     for row in table["rows"]:
         for column in COLUMNS:
@@ -17,58 +29,46 @@ def cells(table: Dict[str, Any]) -> List[Dict[str, str]]:
             if here is None or paper is None or here["mean"] is None:
                 continue
             difference = here["mean"] - paper["mean"]
+            whole = protocol.is_whole(COLUMNS[column], here["epochs"])
+            verdict = AGREES if abs(difference) <= published.TARGET else DIFFERS
             lines.append(
                 {
                     "network": row["network"],
                     "method": column,
-                    "here": f"{here['mean']:.2f}",
                     "paper": f"{paper['mean']:.2f}",
+                    "here": f"{here['mean']:.2f}",
                     "difference": f"{difference:+.2f}",
-                    "epochs here": str(here["epochs"]),
-                    "": _verdict(row["config"], column, difference, here["epochs"]),
+                    "runs": f"{here['runs']} x {here['epochs']}",
+                    "verdict": verdict if whole else UNFINISHED,
                 }
             )
     return lines
 
 
-def _verdict(config: str, column: str, difference: float, epochs: int) -> str:
-    if epochs < published.EPOCHS:
-        return "fewer epochs"
-    target = published.target(config)
-    if abs(difference) <= target:
-        return f"within {target:g} points"
-    return "better" if difference > 0 else f"off by more than {target:g}"
-
-
-def _narrower() -> str:
-    return ", ".join(f"{published.NETWORKS[name]}: {target:g}" for name, target in published.TARGETS.items())
-
-
-def order(row: Dict[str, Any]) -> Optional[bool]:
+def order(row: Dict[str, Any], protocol: Protocol) -> Optional[bool]:
     """Whether NES < FPD < RBD < SGD holds in a row, as in all of the paper's.
 
-    None unless all have run, and for the same number of epochs.
+    None unless all have run, for the paper's epochs.
     """
-    cells = [row["cells"][column]["measured"] for column in _NEEDED]
-    if any(each is None or each["mean"] is None for each in cells):
+    cells = {column: row["cells"][column]["measured"] for column in _NEEDED}
+    if any(each is None or each["mean"] is None for each in cells.values()):
         return None
-    if len({each["epochs"] for each in cells}) > 1:
+    if not all(protocol.is_whole(COLUMNS[column], each["epochs"]) for column, each in cells.items()):
         return None
-    values = [each["mean"] for each in cells]
+    values = [each["mean"] for each in cells.values()]
     return values == sorted(values)
 
 
 def sentences(table: Dict[str, Any], figure3: Optional[Dict[str, Any]]) -> List[str]:
     """What the numbers say, in a few sentences."""
-    lines = cells(table)
-    whole = [line for line in lines if line[""] != "fewer epochs"]
-    near = [line for line in whole if line[""].startswith("within")]
+    protocol = PROTOCOLS[table["protocol"]]
+    verdicts = [line["verdict"] for line in cells(table)]
     said = [
-        f"{len(whole)} cells of Table 1 have run for the paper's {published.EPOCHS} epochs; "
-        f"{len(near)} of them are within {published.TARGET_ELSEWHERE:g} points ({_narrower()}) "
-        "of the paper's mean."
+        f"Protocol: {protocol.described}.",
+        f"{len(verdicts) - verdicts.count(UNFINISHED)} cells of Table 1 have run as long as the paper's; "
+        f"{verdicts.count(AGREES)} of them are within {published.TARGET:g} points of its mean.",
     ]
-    orders = {row["network"]: order(row) for row in table["rows"]}
+    orders = {row["network"]: order(row, protocol) for row in table["rows"]}
     kept = [name for name, value in orders.items() if value]
     other = [name for name, value in orders.items() if value is False]
     if kept:

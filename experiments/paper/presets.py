@@ -36,6 +36,7 @@ class Preset(NamedTuple):
       table: configuration -> epochs of Table 1.
       deep_epochs, shared_epochs, figure_epochs: of Figure 3, Figure 2, and Figures 4 to 6.
       results: where tables, figures and the page go, unless another directory is asked for.
+      protocol: of Table 1, a key of `protocols.PROTOCOLS`.
     """
 
     networks: Tuple[str, ...]
@@ -50,6 +51,7 @@ class Preset(NamedTuple):
     shared_epochs: int
     figure_epochs: int
     results: str
+    protocol: str = "table"
 
 
 _PAPER = ("fc_mnist", "fc_fmnist", "fc_cifar10", "cnn_mnist", "cnn_fmnist", "cnn_cifar10")

@@ -14,6 +14,7 @@ import markdown
 
 from experiments import results
 from experiments.paper import agreement, augmentation, feedback_column, published, table1
+from experiments.paper.protocols import PROTOCOLS
 from random_bases import files
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -35,13 +36,12 @@ def write(directory: Path) -> None:
     }
     with results.shaped(folder / "runs.json"):
         machine, entries = _machine(runs), "\n".join(_run(entry) for entry in runs)
-    with results.shaped(folder / "table1.json"):
-        measured = _table1(found.get("table1"))
     with results.shaped(folder / "table1.json or figure3.json"):
         summary = _summary(found, folder)
+    measured = [_table1(protocol, found, folder) for protocol in PROTOCOLS]
     page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         summary=summary,
-        table=measured,
+        table="\n".join(measured),
         feedback=html.escape(feedback_column.described()),
         figures="\n".join(_figure(name, found.get(name), folder, interactive) for name in published.FIGURES),
         augmentation=_augmentation(found.get("augmentation"), folder / "augmentation.json"),
@@ -69,9 +69,9 @@ def table(rows: Sequence[Dict[str, str]]) -> str:
 def _summary(found: Dict[str, Any], folder: Path) -> str:
     parts = []
     if "table1" in found:
+        parts.append(_verdicts(agreement.cells(found["table1"])))
         said = agreement.sentences(found["table1"], found.get("figure3"))
         parts.append("<ul>" + "".join(f"<li>{html.escape(each)}</li>" for each in said) + "</ul>")
-        parts.append(table(agreement.cells(found["table1"])))
     findings = folder / "findings.md"
     if findings.exists():
         text = markdown.markdown(findings.read_text(encoding="utf-8"), extensions=["tables"])
@@ -81,12 +81,25 @@ def _summary(found: Dict[str, Any], folder: Path) -> str:
     return "\n".join(parts)
 
 
-def _table1(content: Optional[Dict[str, Any]]) -> str:
-    if content is None:
-        return table([])
+def _verdicts(lines: List[Dict[str, str]]) -> str:
+    """The table of verdicts, each in a colour and in words; as narrow as a telephone."""
+    colours = {agreement.AGREES: "agrees", agreement.DIFFERS: "differs", agreement.UNFINISHED: "unfinished"}
+    text = table(lines).replace('class="wide"', 'class="verdicts"')
+    for verdict, colour in colours.items():
+        text = text.replace(f"<td>{verdict}</td>", f'<td class="{colour}">{verdict}</td>')
+    return text
+
+
+def _table1(protocol: str, found: Dict[str, Any], folder: Path) -> str:
+    stem = table1.stem(protocol)
+    heading = f"<h3>--protocol={protocol}</h3>\n<p>{html.escape(PROTOCOLS[protocol].described)}.</p>"
+    if stem not in found:
+        return f"{heading}\n{table([])}"
     endings = (("Markdown", "md"), ("CSV", "csv"), ("JSON", "json"))
-    links = ", ".join(f'<a href="paper/table1.{ending}">{name}</a>' for name, ending in endings)
-    return f'{table(table1.table(content))}\n<p class="files">{links}</p>'
+    links = ", ".join(f'<a href="paper/{stem}.{ending}">{name}</a>' for name, ending in endings)
+    with results.shaped(folder / f"{stem}.json"):
+        lines = table(table1.table(found[stem]))
+    return f'{heading}\n{lines}\n<p class="files">{links}</p>'
 
 
 def _augmentation(content: Optional[Dict[str, Any]], path: Path) -> str:

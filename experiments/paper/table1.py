@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional
 from experiments import results, training
 from experiments.paper import feedback_column, published, runs
 from experiments.paper.presets import Preset
+from experiments.paper.protocols import PROTOCOLS, Protocol
 
 # Column -> the paper's column that it stands beside.
 COLUMNS = {
@@ -19,44 +20,59 @@ COLUMNS = {
 }
 
 
-def series(config: str) -> Dict[str, runs.Series]:
+def series(config: str, protocol: Protocol) -> Dict[str, runs.Series]:
     """Column -> its series, for one network."""
+
+    def of(method: str, **basis: str) -> runs.Series:
+        return runs.series(config, method, **basis, **protocol.changes.get(method, {}))
+
     return {
-        "NES": runs.series(config, "nes"),
-        "FPD": runs.series(config, "fpd", basis="hadamard"),
-        "RBD, normal": runs.series(config, "rbd", basis="normal"),
-        "RBD, Hadamard": runs.series(config, "rbd", basis="hadamard"),
-        "SGD": runs.series(config, "sgd"),
+        "NES": of("nes"),
+        "FPD": of("fpd", basis="hadamard"),
+        "RBD, normal": of("rbd", basis="normal"),
+        "RBD, Hadamard": of("rbd", basis="hadamard"),
+        "SGD": of("sgd"),
         "RBD, error feedback": feedback_column.series(config),
     }
 
 
 def plan(preset: Preset) -> List[runs.Run]:
     """The runs that the table needs."""
+    protocol = PROTOCOLS[preset.protocol]
     return [
         run
         for config in preset.networks
-        for each in series(config).values()
-        for run in each.runs(preset.table[config], preset.seeds)
+        for column, each in series(config, protocol).items()
+        for run in each.runs(protocol.epochs(COLUMNS[column], preset.table[config]), preset.seeds)
     ]
 
 
 def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
     """What `table1.json` holds: for each network and column what was measured and what was published."""
+    protocol = PROTOCOLS[preset.protocol]
     rows = []
     for config in preset.networks:
-        found = {column: runs.measured(each, workdir) for column, each in series(config).items()}
+        which = series(config, protocol)
+        found = {
+            column: runs.measured(each, workdir, protocol.own_epochs.get(COLUMNS[column]))
+            for column, each in which.items()
+        }
         cells = {
             column: {
-                "measured": _measured(value, runs.measured(series(config)["SGD"], workdir, value.epochs)),
+                "measured": _measured(value, runs.measured(which["SGD"], workdir, value.epochs)),
                 "published": _published(config, COLUMNS[column]),
-                "name": series(config)[column].name,
+                "name": which[column].name,
             }
             for column, value in found.items()
         }
+        sgd = found["SGD"]
+        cells = {
+            column: _relative(cell, column, 100 * sgd.mean if sgd.accuracies else None, sgd.epochs, protocol)
+            for column, cell in cells.items()
+        }
         name = published.NETWORKS.get(config, config)
         rows.append({"config": config, "network": name, "cells": cells})
-    return {"rows": rows, **training.environment()}
+    return {"protocol": preset.protocol, "rows": rows, **training.environment()}
 
 
 def _measured(found: runs.Measured, sgd: runs.Measured) -> Optional[Dict[str, Any]]:
@@ -130,30 +146,43 @@ def with_earlier(found: Dict[str, Any], earlier: Dict[str, Any]) -> Dict[str, An
             old = before.get(row["config"], {}).get(column)
             same = old is not None and old["name"] == cell["name"] and cell["measured"] is None
             cells[column] = old if same else cell
-        rows.append(
-            {**row, "cells": {column: _relative(cell, cells["SGD"]) for column, cell in cells.items()}}
-        )
+        sgd = cells["SGD"]["measured"] or {"mean": None, "epochs": 0}
+        protocol = PROTOCOLS[found["protocol"]]
+        cells = {
+            column: _relative(cell, column, sgd["mean"], sgd.get("epochs", 0), protocol)
+            for column, cell in cells.items()
+        }
+        rows.append({**row, "cells": cells})
     return {**found, "rows": rows}
 
 
-def _relative(cell: Dict[str, Any], sgd: Dict[str, Any]) -> Dict[str, Any]:
-    """A cell, relative to SGD's if that has as many epochs behind it."""
-    here, other = cell["measured"], sgd["measured"]
-    if not here or not other or None in (here["mean"], other["mean"]) or here["relative"] is not None:
+def _relative(
+    cell: Dict[str, Any], column: str, sgd: Optional[float], epochs: int, protocol: Protocol
+) -> Dict[str, Any]:
+    """A cell, relative to SGD's mean after `epochs` if both are as many, or all of the paper's."""
+    here = cell["measured"]
+    if not here or sgd is None or here["mean"] is None or here["relative"] is not None:
         return cell
-    same = here["epochs"] == other["epochs"]
-    return {**cell, "measured": {**here, "relative": here["mean"] / other["mean"] if same else None}}
+    whole = protocol.is_whole(COLUMNS[column], here["epochs"]) and protocol.is_whole("sgd", epochs)
+    same = whole or here["epochs"] == epochs
+    return {**cell, "measured": {**here, "relative": here["mean"] / sgd if same else None}}
+
+
+def stem(protocol: str) -> str:
+    """The name of a protocol's files, without their endings."""
+    return "table1" if protocol == "table" else f"table1_{protocol}"
 
 
 def write(found: Dict[str, Any], directory: Path) -> None:
-    """Writes `table1.json`, `table1.md` and `table1.csv`; cells that have not run keep what was there."""
-    path = directory / "table1.json"
+    """Writes the JSON, Markdown and CSV of `stem`; cells that have not run stay as they were."""
+    name = stem(found["protocol"])
+    path = directory / f"{name}.json"
     if path.exists():
         with results.shaped(path):
             found = with_earlier(found, results.read_object(path))
-    results.write_json(directory / "table1.json", found)
-    (directory / "table1.md").write_text(results.format_table(table(found)) + "\n")
-    with (directory / "table1.csv").open("w", newline="") as file:
+    results.write_json(path, found)
+    (directory / f"{name}.md").write_text(results.format_table(table(found)) + "\n")
+    with (directory / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, _CSV, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for row in found["rows"]:

@@ -13,6 +13,7 @@ from experiments.paper import (
     augmentation,
     figure3,
     presets,
+    protocols,
     report,
     runs,
     series_index,
@@ -62,7 +63,8 @@ def test_the_page_shows_traffic_where_it_was_measured(directory, tmp_path):
         ("runs.json", "[{}]"),
         ("runs.json", '{"a": 1}'),
         ("table1.json", "[]"),
-        ("table1.json", '{"rows": [{}]}'),
+        ("table1.json", '{"protocol": "table", "rows": [{}]}'),
+        ("table1.json", '{"protocol": "tables", "rows": []}'),
         ("figure3.json", '{"panels": 3}'),
         ("figure1.json", "{}"),
         ("sweep_a.json", '{"panels": [{"lines": [1]}]}'),
@@ -136,8 +138,9 @@ def test_what_ran_in_another_working_directory_stays_in_the_table(tmp_path):
     fabricated.write(tmp_path / "runs", tmp_path / "all", preset, only=("table1",))
     folder = tmp_path / "all" / "paper"
     whole, entries = results.read_json(folder / "table1.json"), results.read_json(folder / "runs.json")
-    here = tmp_path / "others" / "fc_digits" / "fpd-hadamard"
-    shutil.copytree(tmp_path / "runs" / "fc_digits" / "fpd-hadamard", here)
+    name = whole["rows"][0]["cells"]["FPD"]["name"]
+    here = tmp_path / "others" / "fc_digits" / name
+    shutil.copytree(tmp_path / "runs" / "fc_digits" / name, here)
     metrics = here / "seed0" / "metrics.csv"
     metrics.write_text("\n".join(metrics.read_text().splitlines()[:6]) + "\n")
     tables_and_figures.write(["table1"], preset, tmp_path / "others", folder)
@@ -147,18 +150,19 @@ def test_what_ran_in_another_working_directory_stays_in_the_table(tmp_path):
     assert {name for name in cells if cells[name] == before[name]} == set(cells) - {"FPD"}
     found = {entry["name"]: entry for entry in results.read_json(folder / "runs.json")}
     assert list(found) == [entry["name"] for entry in entries]
-    assert found["fc_digits/fpd-hadamard"]["seeds"]["0"]["epochs"] == 5
+    assert found[f"fc_digits/{name}"]["seeds"]["0"]["epochs"] == 5
 
 
 def test_relative_is_to_sgd_after_as_many_epochs_and_what_diverged_is_counted(tmp_path):
-    preset = fabricated.PRESET._replace(networks=("fc_digits",), seeds=3)
-    fabricated.write(tmp_path / "runs", tmp_path / "all", preset, only=("table1",))
-    series = table1.series("fc_digits")
+    preset = fabricated.PRESET._replace(networks=("fc_digits",), deep="fc_digits", seeds=3)
+    fabricated.write(tmp_path / "runs", tmp_path / "all", preset, only=("table1", "figure3"))
+    series = table1.series("fc_digits", protocols.PROTOCOLS["table"])
     last = series["RBD, Hadamard"].runs(10, 3)[2]
     for run in series["FPD"].runs(10, 3):
         rows = (run.directory(tmp_path / "runs") / "metrics.csv").read_text().splitlines()
         (run.directory(tmp_path / "runs") / "metrics.csv").write_text("\n".join(rows[:6]) + "\n")
-    for run in (last, *series["NES"].runs(10, 3)):
+    shown = figure3.series("fc_digits")
+    for run in (last, *series["NES"].runs(10, 3), *shown["RBD"].runs(2, 1), *shown["NES"].runs(2, 1)):
         (run.directory(tmp_path / "runs") / "result.json").write_text('{"status": "diverged"}')
     content = table1.content(preset, tmp_path / "runs")
     (row,) = content["rows"]
@@ -171,7 +175,7 @@ def test_relative_is_to_sgd_after_as_many_epochs_and_what_diverged_is_counted(tm
     with (tmp_path / "table1.csv").open() as file:
         (nes,) = [each for each in csv.DictReader(file) if each["column"] == "NES"]
     assert (nes["mean"], nes["diverged"]) == ("", "3")
-    (curves,) = figure3.content(preset._replace(deep="fc_digits"), tmp_path / "runs")["panels"]
+    (curves,) = figure3.content(preset, tmp_path / "runs")["panels"]
     assert curves["title"].endswith("(diverged: RBD, NES)")
 
 
@@ -264,7 +268,7 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path):
     table = (tmp_path / "paper" / "table1.md").read_text()
     assert "93.89 ± 0.02 (0.96)" in table and "70.00 (0.78), 1 x 20" in table
     report.write(tmp_path)
-    assert "fewer epochs" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<td class="unfinished">not whole</td>' in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 # --- In a browser --------------------------------------------------------------------------------

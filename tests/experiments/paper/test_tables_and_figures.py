@@ -1,7 +1,15 @@
 import pytest
 
 from experiments import methods, results, training
-from experiments.paper import configurations, feedback_column, presets, runner, tables_and_figures
+from experiments.paper import (
+    configurations,
+    feedback_column,
+    presets,
+    protocols,
+    runner,
+    table1,
+    tables_and_figures,
+)
 from tests.experiments.paper import fabricated
 
 
@@ -35,9 +43,24 @@ def test_a_plan_is_a_function_of_its_arguments_and_parts_add_up():
 
 
 def test_the_paper_has_100_epochs_and_3_seeds():
-    planned = tables_and_figures.plan(["table1"], presets.PRESETS["paper"])
-    assert {run.epochs for run in planned} == {100}
+    preset = presets.PRESETS["paper"]
+    planned = tables_and_figures.plan(["table1"], preset)
+    is_nes = [dict(run.series.changes)["method"] == "nes" for run in planned]
+    assert [run.epochs for run in planned] == [16 if nes else 100 for nes in is_nes]
     assert {run.seed for run in planned} == {0, 1, 2}
+    as_the_code = tables_and_figures.plan(["table1"], preset._replace(protocol="code"))
+    assert {run.epochs for run in as_the_code} == {100}
+
+
+def test_projections_are_not_augmented_where_the_papers_table_is_to_come_out():
+    for config in presets.PRESETS["paper"].networks:
+        plain, augmented = (table1.series(config, each) for each in protocols.PROTOCOLS.values())
+        assert {column for column in plain if plain[column] == augmented[column]} == {
+            "SGD", "RBD, error feedback"
+        }  # fmt: skip
+        for column in ("NES", "FPD", "RBD, normal", "RBD, Hadamard"):
+            changed = set(plain[column].changes) - set(augmented[column].changes)
+            assert changed == {("augment", False), ("learning_rate", 0.25)}
 
 
 def test_directories_are_distinct():
