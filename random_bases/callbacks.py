@@ -76,7 +76,7 @@ class EffectiveRanks(keras.callbacks.Callback):
     O(m n min(m, n)) time for a kernel [m, n].
 
     Args:
-      every: of so many epochs, the last one is looked at.
+      every: ranks are computed after every so many epochs.
 
     Raises:
       TypeError, ValueError: if `every` has a wrong type or a wrong value.

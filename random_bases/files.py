@@ -15,7 +15,7 @@ HASH_SIZE = hashlib.sha256().digest_size
 
 @contextlib.contextmanager
 def naming(path: AnyPath) -> Iterator[None]:
-    """Has an OSError name `path` if it names no file, as that of a write to a full disk."""
+    """Names `path` in an OSError that names no file, such as that of a write to a full disk."""
     try:
         yield
     except OSError as error:
@@ -26,9 +26,9 @@ def naming(path: AnyPath) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shaped(what: str, error: Type[ValueError]) -> Iterator[None]:
-    """Has what a content of another shape brings about be an `error` that names `what`, a file.
+    """Turns what an unexpected content of a file raises into an `error` that names `what`, the file.
 
-    Errors of kinds of their own pass: they have their words.
+    Errors of the callers' own kinds pass as they are.
     """
     try:
         yield

@@ -16,7 +16,7 @@ def effective_rank(matrix: Any) -> float:
     """exp(-sum p_i ln p_i), p_i being the singular values divided by their sum; 0 for a matrix of zeros.
 
     Args:
-      matrix: an array or tensor of at least two axes; of more, the last one's are the columns.
+      matrix: an array or tensor of at least two axes; with more, the last one gives the columns.
 
     Raises:
       ValueError: if it has fewer axes, or entries that are not finite.

@@ -3,7 +3,7 @@
 Li, Farkhoor, Liu and Yosinski 2018 (arXiv:1804.08838, section 2) call d_int90 the smallest d whose
 solutions reach 90% of what the directly trained network reaches. Here it is searched for: d grows by a
 constant factor until it works, and the bracket is then bisected geometrically. Nothing here trains:
-whoever searches gives a function that evaluates a d.
+the caller gives a function that evaluates a d.
 """
 
 import math

@@ -92,7 +92,7 @@ class TrajectoryRecorder(keras.callbacks.Callback):
         self._before, self._ran = self._step(), False
 
     def _make_up_for(self, epoch: int) -> None:
-        """Records what training goes on from, if a kill came between its backup and its recording.
+        """Records what training goes on from, if the process was killed between backup and recording.
 
         Callbacks that save the model may stand before this one.
         """

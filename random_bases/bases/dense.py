@@ -157,7 +157,7 @@ class _Tiling:
         return lambda step: tf.gather(keys, step, axis=1)
 
     def _drawer(self, data: Tensor, key: Tensor, first: Tensor) -> Callable:
-        """The function (step, column, something of a tile's shape) -> the tile there, stored."""
+        """The function (step, column, any tensor of a tile's shape) -> the tile there, stored."""
         key_of = self._keys(key)
         one = unknown_one(data)
 

@@ -3,7 +3,7 @@
 A direction is the product a_i b_j^T of a column of A and one of B, so P is (a part of) the Kronecker
 product of A and B. With x [tokens, inputs] and u [tokens, outputs], the gradient of a product x W is
 x^T u, and its coordinates are A^T x^T u B = (x A)^T (u B): they need no matrix of W's size, and of x
-only x A. `random_bases.models` has layers' gradients so.
+only x A. `random_bases.models` computes layers' gradients in this way.
 """
 
 import math
@@ -50,8 +50,8 @@ class KroneckerBasis(DrawnBasis):
     P c = A C B^T with coordinates C [r, s]; A [inputs, r] and B [outputs, s] are drawn anew at each
     redraw: columns of a cosine transform, with random signs of its elements. With several positions A and
     B are the same for all, and each has a C. If all C have more than d entries, d of them are used: the
-    first ones where A and B are both drawn, else from one on that each redraw draws: so E[P P^T] = (d / n) I
-    for every d.
+    first ones where A and B are both drawn, else successive ones from a place that each redraw draws: so
+    E[P P^T] = (d / n) I for every d.
 
     r = inputs or s = outputs makes A or B the identity, which costs nothing.
 

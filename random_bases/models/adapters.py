@@ -24,7 +24,7 @@ class Adapters:
     file. What is kept of a file is its coordinates; of the base, a copy of what files change.
 
     Args:
-      model: a built Keras model; changed in place by `use`. Its trained weights must not change otherwise.
+      model: a built Keras model; changed in place by `use`; nothing else may change its trained weights.
 
     Attributes:
       model: as above.
@@ -51,7 +51,7 @@ class Adapters:
 
     @property
     def names(self) -> List[str]:
-        """Of what is loaded."""
+        """The names of what is loaded."""
         return list(self._loaded)
 
     @property

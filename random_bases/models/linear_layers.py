@@ -133,7 +133,7 @@ class _EinsumDense(LinearLayer):
 
 
 def _subscripts(layer: keras.layers.Layer) -> List[str]:
-    """Of x, W and y; letters for what "..." stands for, which the kernel has never."""
+    """Of x, W and y; letters for what "..." stands for, which is never in a kernel's."""
     inputs, output = layer.equation.replace(" ", "").split("->")
     of_x, of_w = inputs.split(",")
     taken = set(layer.equation)

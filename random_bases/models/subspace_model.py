@@ -69,8 +69,8 @@ class SubspaceModel(keras.Model):
 
     With `redraw_every=k` the wrapped model's weights take P c in after each update, c is zero again, and
     after k updates the basis is drawn anew: with SGD and k = 1 it is `RandomBasesDescent` (Gressmann et
-    al. 2020). `fit` does that; a training loop of your own calls `advance()` after each update. Decay and
-    averages of the coordinates would mean nothing and are refused; regularisers see theta.
+    al. 2020). `fit` does that; a training loop of your own calls `advance()` after each update. Weight
+    decay and averages of the coordinates would mean nothing and are refused; regularisers see theta.
 
     With basis="kronecker" the gradient of a kernel's coordinates is computed in the layer's backward pass,
     (x A)^T (u B), and none of the kernel's shape: of Dense, EinsumDense (so attention), Conv1D to 3D and

@@ -1,7 +1,7 @@
 """A training run as its coordinates: a log from which the weights of every step can be rebuilt.
 
 A seed regenerates the directions, so a run is theta0 and the d numbers by which each step moved along
-them: no data and no gradients are needed to go it again (Gressmann et al. 2020, section 3.3: what
+them: no data and no gradients are needed to repeat it (Gressmann et al. 2020, section 3.3: what
 workers exchange). A late joiner or an auditor needs theta0, which a seed gives, and this file.
 
 The file, all little-endian: 8 bytes of magic; the length of the header, 4 bytes; the header, JSON in

@@ -1,4 +1,4 @@
-"""What moves a model's weights in a run that is logged, and how its steps are gone again.
+"""What moves a model's weights in a run that is logged, and how its steps are repeated.
 
 `Descent` and `Redraws` answer the same questions: `ReplayLog` asks them of a model, `replay` of a header.
 """
@@ -92,7 +92,7 @@ class Descent:
 
     @staticmethod
     def again(header: Dict[str, Any], model: keras.Model) -> Advance:
-        """What goes steps of a run with this header again, from weights that `model` has."""
+        """What repeats the steps of a run with this header, from the weights that `model` has."""
         variables: List[Any] = keras_api.trained_of(model.trainable_variables)
         optimizer = RandomBasesDescent.from_config(header["optimizer"])
         rule, inner = optimizer.rule, optimizer.inner_optimizer

@@ -1,4 +1,4 @@
-"""replay: a logged run gone again, without data or gradients."""
+"""replay: a logged run repeated, without data or gradients."""
 
 import os
 from typing import Any, Dict, Optional, Sequence
