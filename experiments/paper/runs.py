@@ -95,6 +95,7 @@ class Measured(NamedTuple):
     Attributes:
       epochs: after which `accuracies` are; 0: nothing has run.
       accuracies: fractions of the held-out examples, one for each seed that got so far.
+      seeds: these seeds.
       curve: their mean after epochs 1, 2, ... `epochs`.
       training: mean accuracy on the (augmented) training examples of epoch `epochs`.
       diverged: seeds whose loss became infinite or not a number.
@@ -102,6 +103,7 @@ class Measured(NamedTuple):
 
     epochs: int
     accuracies: Tuple[float, ...]
+    seeds: Tuple[int, ...]
     curve: Tuple[float, ...]
     training: float
     diverged: Tuple[int, ...]
@@ -131,11 +133,13 @@ def measured(which: Series, workdir: Path, epochs: Optional[int] = None) -> Meas
         histories[seed] = results.read_metrics(directory / "metrics.csv", _SHOWN)
     longest = max((len(rows) for rows in histories.values()), default=0)
     epochs = longest if epochs is None else min(epochs, longest)
-    kept = [rows[:epochs] for rows in histories.values() if epochs and len(rows) >= epochs]
+    seeds = [seed for seed, rows in histories.items() if epochs and len(rows) >= epochs]
+    kept = [histories[seed][:epochs] for seed in seeds]
     curves = np.array([[row["val_accuracy"] for row in rows] for rows in kept])
     return Measured(
         epochs,
         tuple(float(curve[-1]) for curve in curves),
+        tuple(seeds),
         tuple(curves.mean(axis=0).tolist()) if kept else (),
         float(np.mean([rows[-1]["accuracy"] for rows in kept])) if kept else float("nan"),
         tuple(diverged),

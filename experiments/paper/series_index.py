@@ -51,12 +51,19 @@ def _entry(directory: Path, workdir: Path) -> Dict[str, Any]:
     }
 
 
+def _epochs(entry: Dict[str, Any], seed: str) -> int:
+    return entry["seeds"].get(seed, {"epochs": 0})["epochs"]
+
+
 def write(workdir: Path, directory: Path) -> None:
-    """Writes `runs.json`; series that `workdir` does not have keep the entry that was there."""
+    """Writes `runs.json`; what `workdir` does not have, or no longer, keeps the entry that was there."""
     path = directory / "runs.json"
     entries = {}
     if path.exists():
         with results.shaped(path):
             entries = {entry["name"]: entry for entry in results.read_json(path)}
-    entries.update((entry["name"], entry) for entry in collect(workdir))
+    for entry in collect(workdir):
+        earlier = entries.get(entry["name"], {"seeds": {}})["seeds"]
+        further = {seed: each for seed, each in earlier.items() if each["epochs"] > _epochs(entry, seed)}
+        entries[entry["name"]] = {**entry, "seeds": {**entry["seeds"], **further}}
     results.write_json(path, [entries[name] for name in sorted(entries)])

@@ -4,6 +4,8 @@ import csv
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+import numpy as np
+
 from experiments import results, training
 from experiments.paper import feedback_column, published, runs
 from experiments.paper.presets import Preset
@@ -84,9 +86,9 @@ def _measured(found: runs.Measured, sgd: runs.Measured) -> Optional[Dict[str, An
         "mean": 100 * found.mean,
         "deviation": None if found.deviation is None else 100 * found.deviation,
         "relative": found.mean / sgd.mean if same else None,
+        "accuracies": {str(seed): 100 * each for seed, each in zip(found.seeds, found.accuracies)},
         "runs": len(found.accuracies),
         "epochs": found.epochs,
-        "training": 100 * found.training,
         "diverged": len(found.diverged),
     }
 
@@ -134,7 +136,7 @@ _CSV = ("network", "column", "source", "mean", "deviation", "relative", "runs", 
 
 
 def with_earlier(found: Dict[str, Any], earlier: Dict[str, Any]) -> Dict[str, Any]:
-    """`found`, with the measurements of an earlier table where it has none of the same series.
+    """`found`, with what an earlier table has of the same series.
 
     A working directory does not have to hold the runs of all sessions.
     """
@@ -144,8 +146,8 @@ def with_earlier(found: Dict[str, Any], earlier: Dict[str, Any]) -> Dict[str, An
         cells = {}
         for column, cell in row["cells"].items():
             old = before.get(row["config"], {}).get(column)
-            same = old is not None and old["name"] == cell["name"] and cell["measured"] is None
-            cells[column] = old if same else cell
+            same = old is not None and old["name"] == cell["name"]
+            cells[column] = {**cell, "measured": _joined(cell["measured"], old["measured"])} if same else cell
         sgd = cells["SGD"]["measured"] or {"mean": None, "epochs": 0}
         protocol = PROTOCOLS[found["protocol"]]
         cells = {
@@ -154,6 +156,25 @@ def with_earlier(found: Dict[str, Any], earlier: Dict[str, Any]) -> Dict[str, An
         }
         rows.append({**row, "cells": cells})
     return {**found, "rows": rows}
+
+
+def _joined(here: Optional[Dict[str, Any]], before: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+    """Of two measurements of one series the one that got further; of as many epochs, the seeds of both."""
+    if not here or not before or None in (here["mean"], before["mean"]):
+        return here or before
+    if here["epochs"] != before["epochs"]:
+        return max(here, before, key=lambda each: each["epochs"])
+    accuracies = {**before["accuracies"], **here["accuracies"]}
+    values = list(accuracies.values())
+    return {
+        **here,
+        "mean": float(np.mean(values)),
+        "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "relative": None,
+        "accuracies": accuracies,
+        "runs": len(values),
+        "diverged": max(here["diverged"], before["diverged"]),
+    }
 
 
 def _relative(

@@ -134,23 +134,32 @@ def test_table_1_says_what_was_measured(directory):
 
 
 def test_what_ran_in_another_working_directory_stays_in_the_table(tmp_path):
-    preset = fabricated.PRESET._replace(networks=("fc_digits",), seeds=1)
+    preset = fabricated.PRESET._replace(networks=("fc_digits",), seeds=2)
     fabricated.write(tmp_path / "runs", tmp_path / "all", preset, only=("table1",))
     folder = tmp_path / "all" / "paper"
     whole, entries = results.read_json(folder / "table1.json"), results.read_json(folder / "runs.json")
-    name = whole["rows"][0]["cells"]["FPD"]["name"]
-    here = tmp_path / "others" / "fc_digits" / name
-    shutil.copytree(tmp_path / "runs" / "fc_digits" / name, here)
-    metrics = here / "seed0" / "metrics.csv"
+    names = {column: cell["name"] for column, cell in whole["rows"][0]["cells"].items()}
+    # Another working directory: one seed, with another accuracy; and one that has not got so far.
+    for column, seed in (("FPD", "seed1"), ("SGD", "seed0")):
+        place = f"fc_digits/{names[column]}/{seed}"
+        shutil.copytree(tmp_path / "runs" / place, tmp_path / "others" / place)
+    metrics = tmp_path / "others" / "fc_digits" / names["FPD"] / "seed1" / "metrics.csv"
+    metrics.write_text(re.sub(r"\n9,.*", "\n9,0.5,0.6", metrics.read_text()))
+    metrics = tmp_path / "others" / "fc_digits" / names["SGD"] / "seed0" / "metrics.csv"
     metrics.write_text("\n".join(metrics.read_text().splitlines()[:6]) + "\n")
     tables_and_figures.write(["table1"], preset, tmp_path / "others", folder)
     series_index.write(tmp_path / "others", folder)
     cells, before = (each["rows"][0]["cells"] for each in (results.read_json(folder / "table1.json"), whole))
-    assert cells["FPD"]["measured"]["epochs"] == 5 and before["FPD"]["measured"]["epochs"] == 10
     assert {name for name in cells if cells[name] == before[name]} == set(cells) - {"FPD"}
-    found = {entry["name"]: entry for entry in results.read_json(folder / "runs.json")}
-    assert list(found) == [entry["name"] for entry in entries]
-    assert found[f"fc_digits/{name}"]["seeds"]["0"]["epochs"] == 5
+    assert cells["FPD"]["measured"]["accuracies"] == pytest.approx({"0": 40, "1": 60})
+    for key, value in {"mean": 50, "deviation": 10 * 2**0.5, "relative": 50 / 90.5, "runs": 2}.items():
+        assert cells["FPD"]["measured"][key] == pytest.approx(value)
+    found = {entry["name"]: entry["seeds"] for entry in results.read_json(folder / "runs.json")}
+    for entry in entries:
+        if entry["name"] == f"fc_digits/{names['FPD']}":
+            entry["seeds"]["1"]["validation_accuracy"] = 0.6
+        assert found.pop(entry["name"]) == entry["seeds"]
+    assert not found
 
 
 def test_relative_is_to_sgd_after_as_many_epochs_and_what_diverged_is_counted(tmp_path):

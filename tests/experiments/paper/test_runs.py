@@ -47,7 +47,7 @@ def test_a_diverged_run_is_not_left(tmp_path):
     leave(tmp_path, 0, [0.1], asked=5, status="diverged")
     assert runs.state(runs.Run(SERIES, 5, 0), tmp_path) == runs.State("diverged", 1)
     assert runs.measured(SERIES, tmp_path) == runs.Measured(
-        0, (), (), pytest.approx(float("nan"), nan_ok=True), (0,)
+        0, (), (), (), pytest.approx(float("nan"), nan_ok=True), (0,)
     )
 
 
@@ -57,7 +57,7 @@ def test_measured_takes_the_seeds_that_got_furthest(tmp_path):
     leave(tmp_path, 1, [0.3, 0.4], asked=3)
     leave(tmp_path, 2, [0.5, 0.6, 0.9], asked=3, status="finished")
     found = runs.measured(SERIES, tmp_path)
-    assert (found.epochs, found.accuracies) == (3, (0.8, 0.9))
+    assert (found.epochs, found.accuracies, found.seeds) == (3, (0.8, 0.9), (0, 2))
     assert found.mean == pytest.approx(0.85)
     assert found.deviation == pytest.approx(0.05 * 2**0.5)
     assert found.curve == pytest.approx((0.5, 0.6, 0.85))
