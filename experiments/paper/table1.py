@@ -26,7 +26,7 @@ def series(config: str, protocol: Protocol) -> Dict[str, runs.Series]:
     """Column -> its series, for one network."""
 
     def of(method: str, **basis: str) -> runs.Series:
-        return runs.series(config, method, **basis, **protocol.changes.get(method, {}))
+        return runs.series(config, method, **basis, **protocol.changes(config, method))
 
     return {
         "NES": of("nes"),
