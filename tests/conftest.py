@@ -1,5 +1,6 @@
 """Settings of the whole suite; the `slow` marker and its default are in pyproject.toml."""
 
+import gc
 import os
 
 import pytest
@@ -26,3 +27,10 @@ def autotuned_iterator():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tf.data.Dataset, "__iter__", lambda dataset: iterate(without_autotuning(dataset)))
         yield iterate
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_heap():
+    """What earlier files left is no part of later garbage collections: Keras's `quantize` makes many."""
+    gc.collect()
+    gc.freeze()

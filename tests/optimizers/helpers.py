@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from random_bases.keras_api import GENERATION, KERAS_VERSION, keras, set_random_seed
-from tests.dense_reference import PER_BLOCK, dense, eagerly
+from tests.dense_reference import PER_BLOCK, dense
 
 
 def needs_keras(version, what):
@@ -112,9 +112,8 @@ def matrix(rule, draw, first=0):
     """
     subspace = rule.subspace
     if rule.basis not in PER_BLOCK:
-        with eagerly():
-            directions = np.eye(subspace.dimensions, dtype=np.float32)
-            return np.stack([flat(subspace.expand(c, rule.seed, draw, first)) for c in directions], axis=1)
+        directions = np.eye(subspace.dimensions, dtype=np.float32)
+        return np.stack([flat(subspace.expand(c, rule.seed, draw, first)) for c in directions], axis=1)
     p = np.zeros((subspace.size, subspace.dimensions))
     row = column = 0
     for size, dimensions in zip(subspace.compartment_sizes, subspace.compartment_dimensions):
