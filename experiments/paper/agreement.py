@@ -9,18 +9,12 @@ from experiments.paper.table1 import COLUMNS
 _NEEDED = ("NES", "FPD", "RBD, Hadamard", "SGD")
 
 
-AGREES, DIFFERS, UNFINISHED = (
-    f"within {published.TARGET:g}",
-    f"off by more than {published.TARGET:g}",
-    "not whole",
-)
+# Within `published.TARGET` points, not, and with fewer epochs than the paper's.
+AGREES, DIFFERS, UNFINISHED = "agrees", "differs", "unfinished"
 
 
 def cells(table: Dict[str, Any]) -> List[Dict[str, str]]:
-    """The verdicts: a line for each cell of `table1.json` that has both numbers.
-
-    "not whole": with fewer epochs than the paper's.
-    """
+    """The verdicts: a line for each cell of `table1.json` that has both numbers."""
     protocol = PROTOCOLS[table["protocol"]]
     lines = []
     for row in table["rows"]:
@@ -33,8 +27,7 @@ def cells(table: Dict[str, Any]) -> List[Dict[str, str]]:
             verdict = AGREES if abs(difference) <= published.TARGET else DIFFERS
             lines.append(
                 {
-                    "network": row["network"],
-                    "method": column,
+                    "cell": f"{row['network']}, {column}",
                     "paper": f"{paper['mean']:.2f}",
                     "here": f"{here['mean']:.2f}",
                     "difference": f"{difference:+.2f}",

@@ -83,10 +83,9 @@ def _summary(found: Dict[str, Any], folder: Path) -> str:
 
 def _verdicts(lines: List[Dict[str, str]]) -> str:
     """The table of verdicts, each in a colour and in words; as narrow as a telephone."""
-    colours = {agreement.AGREES: "agrees", agreement.DIFFERS: "differs", agreement.UNFINISHED: "unfinished"}
     text = table(lines).replace('class="wide"', 'class="verdicts"')
-    for verdict, colour in colours.items():
-        text = text.replace(f"<td>{verdict}</td>", f'<td class="{colour}">{verdict}</td>')
+    for verdict in (agreement.AGREES, agreement.DIFFERS, agreement.UNFINISHED):
+        text = text.replace(f"<td>{verdict}</td>", f'<td class="{verdict}">{verdict}</td>')
     return text
 
 

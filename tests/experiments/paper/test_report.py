@@ -277,7 +277,7 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path):
     table = (tmp_path / "paper" / "table1.md").read_text()
     assert "93.89 ± 0.02 (0.96)" in table and "70.00 (0.78), 1 x 20" in table
     report.write(tmp_path)
-    assert '<td class="unfinished">not whole</td>' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<td class="unfinished">unfinished</td>' in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 # --- In a browser --------------------------------------------------------------------------------
@@ -322,6 +322,18 @@ def test_the_page_in_a_browser(browser, directory, width, media):
         assert plot.rect["width"] <= width and plot.rect["height"] > 200
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert all(browser.execute_script("return [...document.images].map(image => image.naturalWidth)"))
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_committed_page_opens_with_verdicts_and_does_not_scroll_sideways(browser, tmp_path, width):
+    for name in ("paper", "error_feedback"):
+        shutil.copytree(ROOT / "results" / name, tmp_path / name)
+    report.write(tmp_path)
+    show(browser, tmp_path, width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    (verdicts,) = browser.find_elements("css selector", ".verdicts")
+    assert verdicts.find_element("css selector", "table").rect["width"] <= width
+    assert verdicts.find_element("css selector", ".agrees").rect["x"] < width
 
 
 def test_points_can_be_hovered(browser, directory):
