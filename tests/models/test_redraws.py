@@ -20,7 +20,7 @@ L = keras.layers
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 3
 MSE = keras.losses.MeanSquaredError
-QUICK = ("branched",)  # of `networks`
+QUICK = ("branched", "subclassed")  # of `networks`
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 einsum_dense = getattr(L, "EinsumDense", None) or L.experimental.EinsumDense
 
@@ -80,12 +80,8 @@ def one_layer(name):
     return keras.Model(inputs, make()(inputs)), x
 
 
-# On both sides the layers take the same way: each kind of it is quick.
-@pytest.mark.parametrize(
-    ("name", "sides"),
-    [(name, "one") for name in LAYERS]
-    + [(name, "both") if name in ("dense", "conv2d") else slow(name, "both") for name in LAYERS],
-)
+@pytest.mark.parametrize("sides", ["one", "both"])
+@pytest.mark.parametrize("name", LAYERS)
 def test_the_gradient_of_a_kernels_coordinates_is_that_of_the_kernel_projected(monkeypatch, name, sides):
     if sides == "both":
         monkeypatch.setattr(
@@ -245,7 +241,7 @@ def fit(model, x, y, epochs=2, **options):
 
 @pytest.mark.parametrize(
     ("basis", "every", "mode"),
-    [("kronecker", 1, "graph"), slow("kronecker", 3, "xla"), slow("hadamard", 1, "graph")],
+    [("kronecker", 1, "graph"), ("kronecker", 3, "xla"), ("hadamard", 1, "graph")],
 )
 def test_with_sgd_it_is_random_bases_descent(basis, every, mode):
     (model, x), (other, _) = networks.build("sequential"), networks.build("sequential")
@@ -288,7 +284,7 @@ def test_a_loop_that_does_not_advance_is_told():
         sub(normal(2, 5))
 
 
-@pytest.mark.parametrize("state", ["project", slow("keep"), slow("reset")])
+@pytest.mark.parametrize("state", ["project", "keep", "reset"])
 def test_the_optimizers_state_at_a_redraw(state):
     model, x = networks.build("sequential")
     sub = rb.SubspaceModel(model, 20, basis="kronecker", seed=SEED, redraw_every=2, optimizer_state=state)
