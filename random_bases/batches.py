@@ -45,11 +45,12 @@ class Batches(NamedTuple):
     """An endless stream of batches.
 
     Attributes:
-      dataset_from: the index of the first batch to come -> dataset of (x,), (x, y) or (x, y, sample_weight).
+      dataset_from: (the index of the first batch to come, how many take turns, which one this is) -> dataset
+        of (x,), (x, y) or (x, y, sample_weight): of those who take turns each has batches of its own.
       per_epoch: the number of batches in an epoch; None: unknown.
     """
 
-    dataset_from: Callable[[int], tf.data.Dataset]
+    dataset_from: Callable[[int, int, int], tf.data.Dataset]
     per_epoch: Optional[int]
 
 
@@ -75,8 +76,12 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
         number = int(tf.data.experimental.cardinality(x))
         if number == 0:
             raise ValueError("x is an empty dataset.")
-        dataset = without_autotuning(x.map(_as_tuple).repeat())
-        return Batches(lambda start: dataset, number if number > 0 else None)
+        dataset = x.map(_as_tuple).repeat()
+
+        def dataset_of(start, count, index):
+            return without_autotuning(dataset.shard(count, index))
+
+        return Batches(dataset_of, number if number > 0 else None)
     if sample_weight is not None and y is None:
         raise ValueError("sample_weight is given without y.")
     with tf.device("CPU:0"):  # where tf.data runs, even if there is a GPU
@@ -102,9 +107,10 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
         order = tf.reshape(order[: per_epoch * batch_size], [per_epoch, batch_size])
         return tf.data.Dataset.from_tensor_slices(order)
 
-    def dataset_from(start):
+    def dataset_from(start, count, index):
         first_epoch, skipped = divmod(start, per_epoch)
         dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(orders).skip(skipped)
+        dataset = dataset.shard(count, index)  # before the arrays are read
         dataset = dataset.map(lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), arrays))
         return without_autotuning(dataset.prefetch(2))
 

@@ -12,6 +12,7 @@ from tensorflow import Tensor
 from random_bases import keras_api
 from random_bases.bases.basis import compiled
 from random_bases.evolution.perturbations import Perturbations
+from random_bases.evolution.workers import own_directions
 from random_bases.keras_api import keras
 
 Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
@@ -66,17 +67,19 @@ class Chunked:
         )
         self._evaluate = compile_(self._trace)
 
-    def losses(self, iterator: Iterator, update: Tensor) -> Tensor:
-        """The loss of each offspring, which also go into the model's metrics.
+    def losses(self, iterator: Iterator, update: Tensor, replicas) -> Tensor:
+        """The loss of each of this replica's offspring, which also go into the model's metrics.
 
         Args:
-          iterator: gives (x,), (x, y) or (x, y, sample_weight) for each direction, or once if it is shared.
+          iterator: gives (x,), (x, y) or (x, y, sample_weight) for each of its directions, or once if all
+            share it.
           update: int32 scalar, how many updates were made before.
+          replicas: of `random_bases.optimizers.collectives`.
 
         Returns:
-          float32 [directions, signs].
+          float32 [directions / replicas, signs].
         """
-        count = self._population.perturbations.count
+        count = self._population.perturbations.count // replicas.count
         signs = len(self._population.signs)
         chunk = min(self._rows // signs, count)
         chunks, left = divmod(count, chunk)
@@ -84,7 +87,7 @@ class Chunked:
 
         def some(first, count):
             batch = shared if shared is not None else _stacked(iterator, count)
-            weights = self._weights(first, tf.zeros([count]), update)
+            weights = self._weights(own_directions(first, count, replicas), update)
             losses, outputs, masks = self._evaluate(weights, batch)
             all_ = _of_all(batch, outputs, masks, count, signs, shared)
             keras_api.update_metrics(self._population.model, *all_)
@@ -102,10 +105,10 @@ class Chunked:
             losses = tf.concat([losses, some(tf.constant(chunks * chunk), left)], axis=0)
         return tf.ensure_shape(losses, [count, signs])
 
-    def _trace_weights(self, first: Tensor, like: Tensor, update: Tensor) -> List[Tensor]:
-        """The weights of the offspring of `len(like)` directions from number `first`: [rows, *shape]."""
+    def _trace_weights(self, directions: Tensor, update: Tensor) -> List[Tensor]:
+        """The weights of the offspring of directions of these numbers: [rows, *shape]."""
         population = self._population
-        perturbations = population.perturbations.trace(first + tf.range(like.shape[0]), update)
+        perturbations = population.perturbations.trace(directions, update)
         return [
             _rows_of_signs(keras_api.value_of(variable), population.sigma * phi, population.signs)
             for variable, phi in zip(population.variables, perturbations)
@@ -145,7 +148,8 @@ class InPlace:
     """Offspring evaluated one after another in the model's own weights, which are then restored.
 
     Up to rounding: each is moved by sigma phi_j, generated where it is added, and back. Bases whose
-    entries are independent need no memory for that; others that of one direction.
+    entries are independent need no memory for that; others that of one direction. On one replica only:
+    those of several, with offspring of their own, would round each in its own way and part.
 
     Args:
       population: the population.
@@ -162,8 +166,9 @@ class InPlace:
         )
         self._evaluate = compile_(self._trace)
 
-    def losses(self, iterator: Iterator, update: Tensor) -> Tensor:
+    def losses(self, iterator: Iterator, update: Tensor, replicas) -> Tensor:
         """As `Chunked.losses`; with an objective, to be called eagerly."""
+        assert replicas.count == 1
         if self._objective is not None:
             return self._losses_by_python(iterator, update)
         count, signs = self._population.perturbations.count, len(self._population.signs)
