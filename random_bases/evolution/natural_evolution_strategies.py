@@ -7,7 +7,7 @@ Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinfor
 
 import math
 from fractions import Fraction
-from typing import Any, Callable, Dict, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -17,11 +17,13 @@ from random_bases.bases.basis import Basis
 from random_bases.batches import stream
 from random_bases.compartments import Compartments
 from random_bases.evolution import shaping
-from random_bases.evolution.offspring import Chunked, InPlace, Population
+from random_bases.evolution.low_rank import LowRankPerturbations
+from random_bases.evolution.offspring import Chunked, InPlace, OwnFactors, OwnWeights, Population
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.evolution.workers import iterator, losses_of_all
 from random_bases.first_steps import WarnOfGrowth
 from random_bases.keras_api import keras
+from random_bases.models import linear_layers
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.optimizers.collectives import current_replicas
 
@@ -67,9 +69,13 @@ class NaturalEvolutionStrategies:
       minibatch: "independent": each direction has a mini-batch of its own; "shared": all offspring of an
         update see one (the hybrid of Gressmann et al.).
       basis: of the directions: a name in `random_bases.bases.names()`, or a `Basis` with size D and as many
-        dimensions as there are directions.
+        dimensions as there are directions. "low_rank" (EGGROLL, arXiv:2511.16652): products of two thin
+        matrices of normals in the kernels of Keras's Dense, EinsumDense, Conv1D, Conv2D, Conv3D and Embedding,
+        normals in all other weights. Offspring then share one product with each kernel, and have no kernels of
+        their own: the way for large populations and large models.
       compartments: "network", "layer", "variable", an int or a list of sizes. With several, each direction
-        moves one compartment only, and they share the directions evenly.
+        moves one compartment only, and they share the directions evenly. None: "network", the one way
+        with "low_rank".
       update_scale: "gradient": as above; "paper": that divided by sqrt(D), as the implementation of Gressmann
         et al. does, for reproducing it.
       objective: for what is no loss of a batch, or not differentiable: a Python function of (model, batch),
@@ -84,6 +90,7 @@ class NaturalEvolutionStrategies:
         None: unless a layer cannot be, such as one of text.
       seed: of the directions, an int in [0, 2**64), and of the order of arrays given to `fit`. None: one that
         Python's `random` draws, on one process only.
+      rank: of the products of `basis="low_rank"`, and with it only. None: 1.
 
     Attributes:
       model, optimizer: as above.
@@ -118,6 +125,7 @@ class NaturalEvolutionStrategies:
         memory_limit: int = 2**27,
         jit_compile: Optional[bool] = None,
         seed: Optional[int] = None,
+        rank: Optional[int] = None,
     ):
         keras_api.check_built(model, trainable=True)
         for name, value in (("antithetic", antithetic), ("training", training)):
@@ -144,14 +152,22 @@ class NaturalEvolutionStrategies:
         self._objective = objective
         self.seed = arguments.seed(seed)
         variables = model.trainable_variables
-        perturbations = Perturbations(
-            [tuple(v.shape) for v in variables],
-            [keras_api.path_of(v) for v in variables],
-            population // 2 if antithetic else population,
-            basis,
-            compartments,
-            self.seed,
-        )
+        shapes = [tuple(v.shape) for v in variables]
+        paths = [keras_api.path_of(v) for v in variables]
+        directions = population // 2 if antithetic else population
+        low_rank = isinstance(basis, str) and basis == "low_rank"
+        linear = linear_layers.of(model, variables) if low_rank else {}
+        perturbations: Union[Perturbations, LowRankPerturbations]
+        if low_rank:
+            if compartments is not None:
+                raise ValueError(f'compartments={compartments!r} with basis="low_rank"; allowed: None.')
+            perturbations = LowRankPerturbations(
+                shapes, _matrices(linear, variables), directions, 1 if rank is None else rank, self.seed
+            )
+        else:
+            if rank is not None:
+                raise ValueError(f'rank={rank!r} is of basis="low_rank" only; allowed with others: None.')
+            perturbations = Perturbations(shapes, paths, directions, basis, compartments, self.seed)
         self._perturbations = perturbations
         self._scale = 1.0 / sigma
         if update_scale == "paper":
@@ -160,7 +176,10 @@ class NaturalEvolutionStrategies:
         self._population = Population(
             model, perturbations, sigma, antithetic, minibatch == "shared", training, jit_compile
         )
-        self._rows = min(_MOST_TOGETHER, memory_limit // (4 * perturbations.size))
+        self._own: Union[OwnWeights, OwnFactors] = (
+            OwnFactors(self._population, linear) if low_rank else OwnWeights(self._population)
+        )
+        self._rows = min(_MOST_TOGETHER, memory_limit // self._own.bytes)
         self.bytes_per_update: Optional[int] = None
         self._replicas = strategies.replicas(self._strategy)
         if self._replicas > 1:
@@ -183,9 +202,9 @@ class NaturalEvolutionStrategies:
             raise ValueError(f"objective={self._objective!r} is for one replica; allowed on {count}: None.")
         if self.in_place:
             raise ValueError(
-                f"memory_limit={memory_limit} has offspring evaluated in the model's own weights, which would "
-                f"part by rounding on {count} replicas; allowed there: at least "
-                f"{4 * self._perturbations.size * signs}, for offspring with weights of their own."
+                f"memory_limit={memory_limit} has offspring evaluated in the model's own weights, which would part "
+                f"by rounding on {count} replicas; allowed there: at least {self._own.bytes * signs}, for "
+                "offspring with weights of their own."
             )
         if isinstance(self.optimizer, RandomBasesDescent):
             raise ValueError(
@@ -196,7 +215,8 @@ class NaturalEvolutionStrategies:
         iterations = keras_api.tf_variable_of(self.optimizer.iterations)
         if not whole and not self._strategy.extended.variable_created_in_scope(iterations):
             raise ValueError(
-                f"optimizer was not made in the scope of the strategy of model={self.model.name!r}; make it there."
+                f"optimizer was not made in the scope of the strategy of model={self.model.name!r}; allowed: "
+                "one that was."
             )
         processes = strategies.processes(self._strategy)
         if whole and processes > 1:
@@ -380,7 +400,7 @@ class NaturalEvolutionStrategies:
         self._offspring: Union[InPlace, Chunked] = (
             InPlace(self._population, self._objective)
             if self.in_place
-            else Chunked(self._population, self._rows)
+            else Chunked(self._population, self._own, self._rows)
         )
         if self._objective is not None:
             self._function = self._update  # calls Python
@@ -430,6 +450,19 @@ class NaturalEvolutionStrategies:
 
         tf.while_loop(lambda index: index < steps.shape[0], move, (tf.constant(0),), parallel_iterations=1)
         self.optimizer.iterations.assign_add(1)
+
+
+def _matrices(linear, variables) -> List[Optional[Tuple[int, int]]]:
+    """(inputs at all positions, outputs) of each variable that is a linear layer's kernel, else None."""
+    found: List[Optional[Tuple[int, int]]] = []
+    for variable in variables:
+        layer = linear.get(id(variable))
+        if layer is None:
+            found.append(None)
+        else:
+            positions, inputs, outputs = layer.matrix
+            found.append((positions * inputs, outputs))
+    return found
 
 
 def is_plain_sgd(optimizer) -> bool:

@@ -71,7 +71,7 @@ def undivided(loss: tf.Tensor, reductions: Sequence[str]) -> tf.Tensor:
 
 @contextlib.contextmanager
 def without_reduction(optimizer) -> Iterator[None]:
-    """A scope in which `optimizer.apply_gradients` takes gradients for equal on all replicas: it adds none up.
+    """A scope in which `optimizer.apply_gradients` adds no replicas' gradients up: they are equal.
 
     To be entered where all replicas are: they are threads that share the optimizer.
     """

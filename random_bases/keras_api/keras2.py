@@ -272,7 +272,7 @@ def compiled_loss(model: keras.Model, batch: Sequence[Any], outputs) -> tf.Tenso
 
 
 def build_metrics(model: keras.Model, batch: Sequence[Any]) -> None:
-    """Nothing: Keras 2 makes the metrics' variables where they are first updated, with several replicas, too."""
+    """Nothing: Keras 2 makes the metrics' variables where they are first updated, in replicas, too."""
     del model, batch
 
 

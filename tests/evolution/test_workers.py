@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import random_bases as rb
 from random_bases.evolution.workers import losses_of_all, own_directions
-from random_bases.keras_api import GENERATION, keras, set_random_seed
-from tests.poplar.double import Pod, installed
+from random_bases.keras_api import GENERATION
 
 ROOT = Path(__file__).resolve().parents[2]
 POPULATION = 8  # of `replicas.case`
@@ -27,7 +25,8 @@ CASES = {
     "descent": {"optimizer": "rbd"},
     "shuffled": {"kind": "shuffled"},
     "summed": {"loss": "sum"},
-    "outside": {"inside": False, "optimizer": "adam"},
+    # Keras 2.6 makes an optimizer's variables where it is built.
+    **({} if GENERATION == "keras2.6" else {"outside": {"inside": False, "optimizer": "adam"}}),
 }
 SLOW_CASES = {
     "pairs": {"antithetic": True, "kind": "dataset", "basis": "hadamard", "stopped": True},
@@ -38,6 +37,7 @@ SLOW_CASES = {
         "metrics": ["mae"],
         "stopped": True,
     },
+    "low rank": {"basis": "low_rank", "rank": 2, "stopped": True},
     "ranks": {"fitness": "centered_ranks", "optimizer": "adam", "stopped": True},
 }
 RAISED = {
@@ -107,6 +107,8 @@ def test_a_run_that_was_stopped_goes_on_exactly(run):
 def test_what_replicas_cannot_do_is_refused_by_name(run):
     k, results = run
     for name, message in RAISED.items():
+        if name not in CASES:
+            continue
         assert results[name].get("raised", "").startswith(message.format(k=k)), (name, results[name])
 
 
@@ -135,48 +137,6 @@ def test_directions_are_dealt_out_and_losses_come_back_in_their_order():
     for index in range(3):
         everyone = losses_of_all(losses_of(index), Replica(index))
         np.testing.assert_array_equal(everyone, np.arange(24).reshape(12, 2))
-
-
-# --- On IPUs, as the double has them --------------------------------------------------------------
-
-
-def on_ipus(replicas, minibatch, pod=False, population=4):
-    """The weights after two updates, the mean losses, and the bytes sent."""
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=[64, 4]).astype(np.float32), rng.normal(size=[64, 2]).astype(np.float32)
-    with installed(pod=Pod(replicas) if pod else None):
-        strategy = rb.strategies.get("ipu_pod") if pod else rb.strategies.get("ipu", replicas=replicas)
-        set_random_seed(0)
-        with strategy.scope():
-            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-            model.compile(loss="mse")
-            nes = rb.NaturalEvolutionStrategies(
-                model, population, sigma=0.1, learning_rate=0.1, minibatch=minibatch, fitness="raw", seed=0
-            )
-        before = model.get_weights()
-        history = nes.fit(x, y, batch_size=4, steps_per_epoch=2, verbose=0).history
-        for variable in model.trainable_variables:
-            first, *others = strategy.double.values(variable)
-            assert all(np.array_equal(first, other) for other in others)
-        weights = model.get_weights()
-        assert max(np.abs(a - b).max() for a, b in zip(weights, before)) > 0.01
-        return weights, history["loss"], nes.bytes_per_update
-
-
-@pytest.mark.parametrize(
-    ("minibatch", "pod"),
-    [("independent", False), ("shared", False), pytest.param("independent", True, marks=pytest.mark.slow)],
-    ids=["independent", "shared", "under poprun"],
-)
-@pytest.mark.skipif(GENERATION != "keras2.6", reason="the Poplar SDK's Keras")
-def test_the_replicas_of_ipus_make_the_update_of_one(minibatch, pod):
-    alone, loss, sent = on_ipus(1, minibatch)
-    assert sent == 0
-    weights, losses, sent = on_ipus(2, minibatch, pod)
-    for a, b in zip(weights, alone):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-    assert losses == pytest.approx(loss, rel=1e-5)
-    assert sent == 4 * 2
 
 
 # --- Several processes ----------------------------------------------------------------------------
