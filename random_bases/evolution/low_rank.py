@@ -59,8 +59,6 @@ class LowRankPerturbations:
       TypeError, ValueError: if `rank` is no int of at least 1.
     """
 
-    entrywise = False
-
     def __init__(
         self,
         shapes: Sequence[Sequence[int]],

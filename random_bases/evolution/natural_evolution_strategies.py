@@ -7,7 +7,7 @@ Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinfor
 
 import math
 from fractions import Fraction
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +24,7 @@ from random_bases.evolution.workers import iterator, losses_of_all
 from random_bases.first_steps import WarnOfGrowth
 from random_bases.keras_api import keras
 from random_bases.models import linear_layers
+from random_bases.models.linear_layers import LinearLayer
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.optimizers.collectives import current_replicas
 
@@ -70,9 +71,9 @@ class NaturalEvolutionStrategies:
         update see one (the hybrid of Gressmann et al.).
       basis: of the directions: a name in `random_bases.bases.names()`, or a `Basis` with size D and as many
         dimensions as there are directions. "low_rank" (EGGROLL, arXiv:2511.16652): products of two thin
-        matrices of normals in the kernels of Keras's Dense, EinsumDense, Conv1D, Conv2D, Conv3D and Embedding,
-        normals in all other weights. Offspring then share one product with each kernel, and have no kernels of
-        their own: the way for large populations and large models.
+        matrices of normals in the kernels of Keras's Dense, EinsumDense, Conv1D, Conv2D, Conv3D and
+        Embedding, normals in all other weights. Offspring then share one product with each kernel, and have
+        no kernels of their own: the way for large populations and large models.
       compartments: "network", "layer", "variable", an int or a list of sizes. With several, each direction
         moves one compartment only, and they share the directions evenly. None: "network", the one way
         with "low_rank".
@@ -155,15 +156,17 @@ class NaturalEvolutionStrategies:
         shapes = [tuple(v.shape) for v in variables]
         paths = [keras_api.path_of(v) for v in variables]
         directions = population // 2 if antithetic else population
-        low_rank = isinstance(basis, str) and basis == "low_rank"
-        linear = linear_layers.of(model, variables) if low_rank else {}
+        linear: Dict[int, LinearLayer] = {}
         perturbations: Union[Perturbations, LowRankPerturbations]
-        if low_rank:
-            if compartments is not None:
-                raise ValueError(f'compartments={compartments!r} with basis="low_rank"; allowed: None.')
-            perturbations = LowRankPerturbations(
-                shapes, _matrices(linear, variables), directions, 1 if rank is None else rank, self.seed
-            )
+        if isinstance(basis, str) and basis == "low_rank":
+            if compartments not in (None, "network"):
+                raise ValueError(
+                    f'compartments={compartments!r} with basis="low_rank"; allowed: "network", None.'
+                )
+            linear = linear_layers.of(model, variables)
+            matrices = [_matrix(linear.get(id(variable))) for variable in variables]
+            rank = 1 if rank is None else rank
+            perturbations = LowRankPerturbations(shapes, matrices, directions, rank, self.seed)
         else:
             if rank is not None:
                 raise ValueError(f'rank={rank!r} is of basis="low_rank" only; allowed with others: None.')
@@ -176,9 +179,9 @@ class NaturalEvolutionStrategies:
         self._population = Population(
             model, perturbations, sigma, antithetic, minibatch == "shared", training, jit_compile
         )
-        self._own: Union[OwnWeights, OwnFactors] = (
-            OwnFactors(self._population, linear) if low_rank else OwnWeights(self._population)
-        )
+        self._own: Union[OwnWeights, OwnFactors] = OwnWeights(self._population)
+        if isinstance(perturbations, LowRankPerturbations):
+            self._own = OwnFactors(self._population, perturbations, linear)
         self._rows = min(_MOST_TOGETHER, memory_limit // self._own.bytes)
         self.bytes_per_update: Optional[int] = None
         self._replicas = strategies.replicas(self._strategy)
@@ -202,9 +205,9 @@ class NaturalEvolutionStrategies:
             raise ValueError(f"objective={self._objective!r} is for one replica; allowed on {count}: None.")
         if self.in_place:
             raise ValueError(
-                f"memory_limit={memory_limit} has offspring evaluated in the model's own weights, which would part "
-                f"by rounding on {count} replicas; allowed there: at least {self._own.bytes * signs}, for "
-                "offspring with weights of their own."
+                f"memory_limit={memory_limit} has offspring evaluated in the model's own weights, which "
+                f"would part by rounding on {count} replicas; allowed there: {self._own.bytes * signs} or "
+                "more, what the offspring of one direction take."
             )
         if isinstance(self.optimizer, RandomBasesDescent):
             raise ValueError(
@@ -452,17 +455,9 @@ class NaturalEvolutionStrategies:
         self.optimizer.iterations.assign_add(1)
 
 
-def _matrices(linear, variables) -> List[Optional[Tuple[int, int]]]:
-    """(inputs at all positions, outputs) of each variable that is a linear layer's kernel, else None."""
-    found: List[Optional[Tuple[int, int]]] = []
-    for variable in variables:
-        layer = linear.get(id(variable))
-        if layer is None:
-            found.append(None)
-        else:
-            positions, inputs, outputs = layer.matrix
-            found.append((positions * inputs, outputs))
-    return found
+def _matrix(linear: Optional[LinearLayer]) -> Optional[Tuple[int, int]]:
+    """The kernel of a linear layer as one matrix: (inputs at all positions, outputs); None of none."""
+    return None if linear is None else (linear.matrix[0] * linear.matrix[1], linear.matrix[2])
 
 
 def is_plain_sgd(optimizer) -> bool:

@@ -94,14 +94,16 @@ class OwnFactors:
     layer, as by a regulariser, reads there as what it is with A_j B_j^T.
 
     Args:
-      population: the population, of `LowRankPerturbations`.
-      linear: the linear layers, as `linear_layers.of`.
+      population: the population.
+      perturbations: its perturbations.
+      linear: the linear layers of their kernels: id(variable) -> layer.
     """
 
-    def __init__(self, population: Population, linear: Dict[int, LinearLayer]):
+    def __init__(
+        self, population: Population, perturbations: LowRankPerturbations, linear: Dict[int, LinearLayer]
+    ):
         self._population = population
-        self._perturbations = population.perturbations
-        assert isinstance(self._perturbations, LowRankPerturbations)
+        self._perturbations = perturbations
         variables = population.variables
         self._kernels = [variables[i] for i in self._perturbations.kernels]
         self._others = [variables[i] for i in self._perturbations.others]
@@ -312,7 +314,7 @@ class InPlace:
     def move(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
         """Theta += coefficient phi."""
         perturbations = self._population.perturbations
-        if not perturbations.entrywise:
+        if not (isinstance(perturbations, Perturbations) and perturbations.entrywise):
             self._program("all", self._move_all)(coefficient, index, update)
             return
         # A program for each shape: one of all variables takes more memory.
@@ -328,7 +330,9 @@ class InPlace:
         self, variable: tf.Variable, start: Tensor, coefficient: Tensor, index: Tensor, update: Tensor
     ) -> None:
         count = variable.shape.num_elements()
-        phi = self._population.perturbations.trace_entries(index, update, start, count)
+        perturbations = self._population.perturbations
+        assert isinstance(perturbations, Perturbations)
+        phi = perturbations.trace_entries(index, update, start, count)
         variable.assign_add(tf.cast(coefficient * tf.reshape(phi, variable.shape), variable.dtype))
 
     def _move_all(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:

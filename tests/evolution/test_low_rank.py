@@ -283,7 +283,11 @@ def test_offspring_need_no_weights_of_their_own():
         ({"rank": 1}, ValueError, 'rank=1 is of basis="low_rank" only; allowed with others: None'),
         ({"basis": "low_rank", "rank": 0}, ValueError, "rank=0 must be an int of at least 1"),
         ({"basis": "low_rank", "rank": 1.0}, TypeError, "rank=1.0 must be an int"),
-        ({"basis": "low_rank", "compartments": 2}, ValueError, "compartments=2 with basis=.* allowed: None"),
+        (
+            {"basis": "low_rank", "compartments": 2},
+            ValueError,
+            "compartments=2 with basis=.* allowed: .network., None",
+        ),
     ],
 )
 def test_what_is_not_allowed_is_refused_by_name(arguments, error, match):
