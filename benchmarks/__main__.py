@@ -35,7 +35,15 @@ _PARTS = {
     "evolution": evolution,
     "averaging": averaging,
 }
-_ALONE = ("sketches", "fit", "feedback", "fused", "low_rank", "memory", "start")  # those that need no other library
+_ALONE = (
+    "sketches",
+    "fit",
+    "feedback",
+    "fused",
+    "low_rank",
+    "memory",
+    "start",
+)  # those that need no other library
 
 _ONLY = flags.DEFINE_list("only", list(_ALONE), f"The parts to run, of {', '.join(_PARTS)}.")
 _JSON = flags.DEFINE_string("json", None, "A file to write the figures to.")

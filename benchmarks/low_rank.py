@@ -17,7 +17,7 @@ from random_bases.keras_api import keras
 
 _BATCH = 32
 _LARGE, _WIDTHS = 1024, (512, 512)
-_POPULATION, _UPDATES = 250, 8
+_POPULATION, _UPDATES = 250, 20
 
 
 def run() -> List[Figure]:
@@ -40,7 +40,7 @@ def _inference() -> Figure:
 
 def _own_weights(minibatch: str) -> Figure:
     """Updates of FC-MNIST against those by "normal" perturbations."""
-    x, y = _images(_POPULATION * _BATCH * _UPDATES)
+    x, y = _images(_POPULATION * _BATCH)  # each call copies them
     runs = {
         basis: _update(_model((128,)), x, y, _POPULATION, basis, minibatch, _UPDATES)
         for basis in ("low_rank", "normal")

@@ -20,7 +20,7 @@ from random_bases.evolution import shaping
 from random_bases.evolution.low_rank import LowRankPerturbations
 from random_bases.evolution.offspring import Chunked, InPlace, OwnFactors, OwnWeights, Population
 from random_bases.evolution.perturbations import Perturbations
-from random_bases.evolution.workers import iterator, losses_of_all
+from random_bases.evolution.workers import group_size, iterator, losses_of_all
 from random_bases.first_steps import WarnOfGrowth
 from random_bases.keras_api import keras
 from random_bases.models import linear_layers
@@ -233,6 +233,16 @@ class NaturalEvolutionStrategies:
         return self._objective is not None or self._rows < len(self._population.signs)
 
     @property
+    def _group(self) -> Optional[int]:
+        """How many of an update's batches come in one piece."""
+        # What IPUs deal out among replicas are single ones.
+        dealt = self._replicas > 1 and device.of(self._strategy).compiles_whole
+        if self._population.shared or self.in_place or dealt:
+            return None
+        directions = self._rows // len(self._population.signs)
+        return group_size(self._perturbations.count // self._replicas, directions)
+
+    @property
     def batches_per_update(self) -> int:
         """How many batches an update takes from the data."""
         return 1 if self._population.shared else self._perturbations.count
@@ -315,9 +325,9 @@ class NaturalEvolutionStrategies:
         batches = None
         if data is not None:
             start = int(keras_api.updates_of(self.optimizer)) * self.batches_per_update
-            batches = iterator(self._strategy, data, start, self._population.shared)
+            batches = iterator(self._strategy, data, start, self._population.shared, self._group)
             if self._replicas > 1:
-                keras_api.build_metrics(model, next(iter(data.dataset_from(start, 1, 0))))
+                keras_api.build_metrics(model, next(iter(data.dataset_from(start))))
         logs: Dict[str, float] = {}
         for epoch in range(first_epoch, epochs):
             callback_list.on_epoch_begin(epoch)
@@ -403,7 +413,7 @@ class NaturalEvolutionStrategies:
         self._offspring: Union[InPlace, Chunked] = (
             InPlace(self._population, self._objective)
             if self.in_place
-            else Chunked(self._population, self._own, self._rows)
+            else Chunked(self._population, self._own, self._rows, self._group)
         )
         if self._objective is not None:
             self._function = self._update  # calls Python

@@ -163,12 +163,16 @@ class Chunked:
       population: the population.
       own: what each offspring has of its own.
       rows: how many at a time; one direction's at least.
+      group: how many batches come in one piece, which divides those of an update; None: each by itself.
     """
 
-    def __init__(self, population: Population, own: Union[OwnWeights, OwnFactors], rows: int):
+    def __init__(
+        self, population: Population, own: Union[OwnWeights, OwnFactors], rows: int, group: Optional[int]
+    ):
         self._population = population
         self._own = own
         self._rows = rows
+        self._group = group
         # A program of its own: its results are stored, and not generated again wherever they are used.
         self._draw = compiled(own.trace)
         compile_ = (
@@ -191,11 +195,12 @@ class Chunked:
         count = self._population.perturbations.count // replicas.count
         signs = len(self._population.signs)
         chunk = min(self._rows // signs, count)
+        chunk -= chunk % (self._group or 1)
         chunks, left = divmod(count, chunk)
         shared = next(iterator) if self._population.shared else None
 
         def some(first, count):
-            batch = shared if shared is not None else _stacked(iterator, count)
+            batch = shared if shared is not None else _stacked(iterator, count, self._group)
             own = self._draw(own_directions(first, count, replicas), update)
             losses, outputs, masks = self._evaluate(own, batch)
             all_ = _of_all(batch, outputs, masks, count, signs, shared)
@@ -371,20 +376,25 @@ def _signed(step: Tensor, signs: List[float]) -> Tensor:
     return tf.reshape(tf.stack([sign * step for sign in signs], axis=1), [-1, *step.shape[1:]])
 
 
-def _stacked(iterator: tf.data.Iterator, count: int) -> Any:
-    """The next `count` batches as tensors [count, ...]."""
+def _stacked(iterator: tf.data.Iterator, count: int, group: Optional[int]) -> Any:
+    """The next `count` batches as tensors [count, ...]; they come in pieces of `group`, unless it is None."""
     for spec in tf.nest.flatten(iterator.element_spec):
         if not spec.shape.is_fully_defined():
             raise ValueError(
                 f"x has batches of shape {spec.shape}, which is not static: they cannot be evaluated "
                 "together. Use dataset.batch(..., drop_remainder=True), or memory_limit=0."
             )
-    return tf.map_fn(
+    if count == group:
+        return next(iterator)
+    pieces = tf.map_fn(
         lambda _: next(iterator),
-        tf.range(count),
+        tf.range(count // (group or 1)),
         fn_output_signature=iterator.element_spec,
         parallel_iterations=1,
     )
+    if group is None:
+        return pieces
+    return tf.nest.map_structure(lambda t: tf.reshape(t, [count, *t.shape[2:]]), pieces)
 
 
 def _of_all(batch: Any, outputs: Any, masks: Masks, count: int, signs: int, shared: Any) -> Tuple[Any, Any]:

@@ -6,7 +6,7 @@ k has directions k, k + K, k + 2 K, ..., with both offspring of antithetic pairs
 a stream that each direction takes one of. What an offspring is, and what it sees, does not depend on K.
 """
 
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -43,7 +43,14 @@ def losses_of_all(own: Tensor, replicas) -> Tensor:
     return tf.reshape(tf.transpose(each, [1, 0, 2]), [-1, own.shape[1]])
 
 
-def iterator(strategy: tf.distribute.Strategy, batches: Batches, start: int, shared: bool) -> Any:
+def group_size(count: int, most: int) -> int:
+    """How many of a replica's `count` batches of an update come in one piece: at most `most`, all alike."""
+    return max(size for size in range(1, most + 1) if count % size == 0)
+
+
+def iterator(
+    strategy: tf.distribute.Strategy, batches: Batches, start: int, shared: bool, group: Optional[int]
+) -> Any:
     """What gives each replica of `strategy` its batches, as an argument of `strategy.run`.
 
     Args:
@@ -51,25 +58,24 @@ def iterator(strategy: tf.distribute.Strategy, batches: Batches, start: int, sha
       batches: the stream.
       start: the index of the first batch.
       shared: whether all replicas see the same batches; else each has its own directions'.
+      group: how many come in one piece, as of `Batches`.
 
     Raises:
       ValueError: if several replicas would see different batches at the same place of the stream.
     """
     count = strategies.replicas(strategy)
     if count == 1 or device.of(strategy).compiles_whole:
-        dataset = batches.dataset_from(start, 1, 0)
+        dataset = batches.dataset_from(start, group=group)
         if count > 1 and shared:
             # The replicas of one program are dealt the batches out.
             dataset = dataset.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(count))
         with strategy.scope():  # where the iterator of an IPU is made
             return iter(dataset)
-    _check_repeatable(batches.dataset_from(start, 1, 0))
+    _check_repeatable(batches.dataset_from(start))
 
     def own(context):
-        index = context.replica_id_in_sync_group
-        return iter(
-            batches.dataset_from(start, 1, 0) if shared else batches.dataset_from(start, count, index)
-        )
+        turn = (1, 0) if shared else (count, context.replica_id_in_sync_group)
+        return iter(batches.dataset_from(start, *turn, group=group))
 
     return strategy.experimental_distribute_values_from_function(own)
 

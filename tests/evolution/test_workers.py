@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from random_bases.evolution.workers import losses_of_all, own_directions
+from random_bases.evolution.workers import group_size, losses_of_all, own_directions
 from random_bases.keras_api import GENERATION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +137,13 @@ def test_directions_are_dealt_out_and_losses_come_back_in_their_order():
     for index in range(3):
         everyone = losses_of_all(losses_of(index), Replica(index))
         np.testing.assert_array_equal(everyone, np.arange(24).reshape(12, 2))
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"), [(250, 32, 25), (125, 16, 5), (1024, 32, 32), (7, 4, 1)]
+)
+def test_batches_come_in_equal_pieces(count, most, expected):
+    assert group_size(count, most) == expected
 
 
 # --- Several processes ----------------------------------------------------------------------------
