@@ -113,7 +113,7 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
         dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(orders).skip(skipped)
         dataset = _grouped(dataset.shard(count, index), group)  # before the arrays are read
         dataset = dataset.map(lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), arrays))
-        return without_autotuning(dataset.prefetch(2))
+        return without_autotuning(dataset.prefetch(2 if group is None else 1))
 
     return Batches(dataset_from, per_epoch)
 

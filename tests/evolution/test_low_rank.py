@@ -62,6 +62,14 @@ def test_kernels_are_products_of_the_streams_normals(rank):
     np.testing.assert_allclose(matrix(phi, 6), expected, atol=1e-5)
 
 
+def test_the_stream_is_what_it_was():
+    phi = perturbations(4)
+    drawn = tf.function(lambda: phi.trace_drawn(tf.constant([2]), tf.constant(6)), jit_compile=True)()
+    first = drawn.kernels[0][0].numpy().ravel()[:3]
+    np.testing.assert_allclose(first, [0.7422116, -0.87894195, -1.1527317], atol=1e-6)
+    np.testing.assert_allclose(drawn.others[1][0], [-1.4252347, -1.6725972, 2.0348577], atol=1e-6)
+
+
 @pytest.mark.parametrize("memory", [2**24, 4 * 80 * 5, 1])
 def test_the_sum_is_of_the_same_directions(memory, monkeypatch):
     monkeypatch.setattr(low_rank, "_SUMMED_BYTES", memory)  # all at a time, some, one
