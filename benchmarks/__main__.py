@@ -9,7 +9,18 @@ from pathlib import Path
 import tensorflow as tf  # first: Keras 2.6 under absl needs it before app.run
 from absl import app, flags
 
-from benchmarks import averaging, evolution, feedback_speed, fit, fused, memory, peers, sketches, start
+from benchmarks import (
+    averaging,
+    evolution,
+    feedback_speed,
+    fit,
+    fused,
+    low_rank,
+    memory,
+    peers,
+    sketches,
+    start,
+)
 from benchmarks.measure import Figure, machine
 
 _PARTS = {
@@ -17,13 +28,22 @@ _PARTS = {
     "fit": fit,
     "feedback": feedback_speed,
     "fused": fused,
+    "low_rank": low_rank,
     "memory": memory,
     "start": start,
     "peers": peers,
     "evolution": evolution,
     "averaging": averaging,
 }
-_ALONE = ("sketches", "fit", "feedback", "fused", "memory", "start")  # those that need no other library
+_ALONE = (
+    "sketches",
+    "fit",
+    "feedback",
+    "fused",
+    "low_rank",
+    "memory",
+    "start",
+)  # those that need no other library
 
 _ONLY = flags.DEFINE_list("only", list(_ALONE), f"The parts to run, of {', '.join(_PARTS)}.")
 _JSON = flags.DEFINE_string("json", None, "A file to write the figures to.")

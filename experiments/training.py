@@ -318,7 +318,9 @@ class _Prepared:
             ipu_runs.prepare_model(model, strategy)
         self._fit, self._updates, self._batches_per_update = method.trainer(config, model, optimizer, steps)
         self._report["steps_per_epoch"] = float(self._updates)
-        self._steps_of_fit = self._updates * ipu_runs.local_replicas(strategy)
+        # Where replicas take turns at one dataset, each takes a batch for a step.
+        turns = ipu_runs.local_replicas(strategy) if method.shares_batches else 1
+        self._steps_of_fit = self._updates * turns
         method.check_fit(config, model, self._batches(0), self._steps_of_fit, at_once)
         self._validation = ipu_runs.evaluation_batches(data.validation, strategy)
         self._test = ipu_runs.evaluation_batches(data.test, strategy)
@@ -332,7 +334,10 @@ class _Prepared:
             start_step=int(epoch * self._updates) * self._batches_per_update,
             augment=self._config.augment,
         )
-        return workers.share_batches(without_autotuning(batches), self._config.batch_size, self._strategy)
+        batches = without_autotuning(batches)
+        if not self._method.shares_batches:
+            return batches
+        return workers.share_batches(batches, self._config.batch_size, self._strategy)
 
     def train(self, workdir: Path, heartbeat: workers.Heartbeat, verbose: Union[int, str]) -> Dict[str, Any]:
         """Trains to the end and returns the content of `result.json`."""

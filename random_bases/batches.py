@@ -45,11 +45,13 @@ class Batches(NamedTuple):
     """An endless stream of batches.
 
     Attributes:
-      dataset_from: the index of the first batch to come -> dataset of (x,), (x, y) or (x, y, sample_weight).
+      dataset_from: (start, count=1, index=0, group=None) -> dataset of (x,), (x, y) or (x, y, sample_weight):
+        from batch `start` on, of each `count` the one of this index; `group`: so many in one tensor
+        [group, batch, ...], which takes far less time than to get each by itself.
       per_epoch: the number of batches in an epoch; None: unknown.
     """
 
-    dataset_from: Callable[[int], tf.data.Dataset]
+    dataset_from: Callable[..., tf.data.Dataset]
     per_epoch: Optional[int]
 
 
@@ -75,8 +77,12 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
         number = int(tf.data.experimental.cardinality(x))
         if number == 0:
             raise ValueError("x is an empty dataset.")
-        dataset = without_autotuning(x.map(_as_tuple).repeat())
-        return Batches(lambda start: dataset, number if number > 0 else None)
+        dataset = x.map(_as_tuple).repeat()
+
+        def dataset_of(start, count=1, index=0, group=None):
+            return without_autotuning(_grouped(dataset.shard(count, index), group))
+
+        return Batches(dataset_of, number if number > 0 else None)
     if sample_weight is not None and y is None:
         raise ValueError("sample_weight is given without y.")
     with tf.device("CPU:0"):  # where tf.data runs, even if there is a GPU
@@ -102,13 +108,18 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
         order = tf.reshape(order[: per_epoch * batch_size], [per_epoch, batch_size])
         return tf.data.Dataset.from_tensor_slices(order)
 
-    def dataset_from(start):
+    def dataset_from(start, count=1, index=0, group=None):
         first_epoch, skipped = divmod(start, per_epoch)
         dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(orders).skip(skipped)
+        dataset = _grouped(dataset.shard(count, index), group)  # before the arrays are read
         dataset = dataset.map(lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), arrays))
-        return without_autotuning(dataset.prefetch(2))
+        return without_autotuning(dataset.prefetch(2 if group is None else 1))
 
     return Batches(dataset_from, per_epoch)
+
+
+def _grouped(dataset: tf.data.Dataset, group: Optional[int]) -> tf.data.Dataset:
+    return dataset if group is None else dataset.batch(group, drop_remainder=True)
 
 
 def _tensors(name: str, arrays: Any) -> Any:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from random_bases.batches import stream
 
@@ -43,3 +44,19 @@ def test_lists_of_numbers_are_arrays():
 def test_what_is_no_array_is_refused(x, y, match):
     with pytest.raises(ValueError, match=match):
         first(x, y)
+
+
+def test_those_who_take_turns_have_batches_of_their_own_in_groups():
+    x = np.arange(48, dtype=np.float32)
+    arrays = stream(x, None, None, 4, True, 0)
+    every = list(arrays.dataset_from(3).take(18).as_numpy_iterator())
+    dataset = tf.data.Dataset.from_tensor_slices(x).batch(4)
+    for data, batches in (
+        (arrays, every),
+        (stream(dataset, None, None, None, True, 0), [(x[4 * i : 4 * i + 4],) for i in range(12)]),
+    ):
+        for index in range(3):
+            (first,), (second,) = data.dataset_from(3, 3, index, group=2).take(2).as_numpy_iterator()
+            mine = [batch for (batch,) in batches[index::3]]
+            np.testing.assert_array_equal(first, mine[:2])
+            np.testing.assert_array_equal(second, mine[2:4])

@@ -145,7 +145,9 @@ def test_an_update_of_evolution(strategy, minibatch):
         nes._update(_Feed(x, y))
         return x
 
-    assert hlo.forbidden(hlo.of(strategy, update, tf.ones([8, 4]), tf.ones([8, 2])), int64=True) == set()
+    batches = [] if nes._group is None else [nes._group]
+    x, y = tf.ones([*batches, 8, 4]), tf.ones([*batches, 8, 2])
+    assert hlo.forbidden(hlo.of(strategy, update, x, y), int64=True) == set()
 
 
 def test_generated_weights(strategy):

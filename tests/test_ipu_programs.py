@@ -287,12 +287,3 @@ def test_evolution_runs_as_on_the_cpu_in_programs_that_compile(minibatch, memory
     for a, b in zip(weights, there):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert history_there == {name: pytest.approx(values, rel=1e-4) for name, values in history.items()}
-
-
-def test_evolution_on_several_replicas_is_refused():
-    with installed():
-        with rb.strategies.get("ipu", replicas=2).scope():
-            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-            model.compile(loss="mse")
-            with pytest.raises(ValueError, match="is on 2 replicas; allowed: 1"):
-                rb.NaturalEvolutionStrategies(model, 4, sigma=0.1, learning_rate=0.1)

@@ -85,6 +85,8 @@ ROOMS = {
             "device",
             "first_steps",
             "keras_api",
+            "models",
+            "optimizers",
             "sampling",
             "strategies",
         ),

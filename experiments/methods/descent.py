@@ -57,11 +57,16 @@ class Method:
     """What a run does by its method, in the order in which `training` asks; plain descent.
 
     `config` is a run's configuration throughout, `model` what `prepare` returned.
+
+    Attributes:
+      shares_batches: whether each replica trains on its part of every batch, and `fit` gets these; if not,
+        `fit` gets whole batches, the same in every process, and shares them out itself.
     """
 
     error_feedback = False
     quasi_newton = False
     regularization = False
+    shares_batches = True
 
     def check(self, config: ml_collections.ConfigDict) -> None:
         """Raises ValueError for values that are not allowed with this method."""

@@ -39,6 +39,8 @@ class Evolution(descent.Method):
       sigma: the perturbations' where a configuration has None.
     """
 
+    shares_batches = False
+
     def __init__(self, minibatch: str, sigma: float):
         self._minibatch = minibatch
         self._sigma = sigma

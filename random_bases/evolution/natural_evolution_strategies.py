@@ -7,7 +7,7 @@ Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinfor
 
 import math
 from fractions import Fraction
-from typing import Any, Callable, Dict, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -17,10 +17,16 @@ from random_bases.bases.basis import Basis
 from random_bases.batches import stream
 from random_bases.compartments import Compartments
 from random_bases.evolution import shaping
-from random_bases.evolution.offspring import Chunked, InPlace, Population
+from random_bases.evolution.low_rank import LowRankPerturbations
+from random_bases.evolution.offspring import Chunked, InPlace, OwnFactors, OwnWeights, Population
 from random_bases.evolution.perturbations import Perturbations
+from random_bases.evolution.workers import group_size, iterator, losses_of_all
 from random_bases.first_steps import WarnOfGrowth
 from random_bases.keras_api import keras
+from random_bases.models import linear_layers
+from random_bases.models.linear_layers import LinearLayer
+from random_bases.optimizers import RandomBasesDescent
+from random_bases.optimizers.collectives import current_replicas
 
 MINIBATCHES = ("independent", "shared")
 UPDATE_SCALES = ("gradient", "paper")
@@ -45,9 +51,15 @@ class NaturalEvolutionStrategies:
     the memory of inference if the optimizer is plain SGD (`learning_rate`) and the weights exceed
     `memory_limit`.
 
+    On K replicas, those of the strategy in whose scope the model was made, each evaluates population / K
+    offspring, and sends their losses, which are all that travels, but for what Keras adds up of compiled
+    metrics. Each makes the same update of all losses: the weights stay equal bit for bit. What offspring
+    there are, and what they see, does not depend on K.
+
     Args:
       model: a built Keras model, compiled with the loss to be minimised (unless there is an `objective`).
-      population: offspring in an update; both halves of antithetic pairs count.
+      population: offspring in an update; both halves of antithetic pairs count. On K replicas divisible by K,
+        so that each has as many, or as many pairs.
       sigma: the perturbations' standard deviation.
       learning_rate: of plain SGD: a number or a Keras schedule.
       optimizer: in place of `learning_rate`: a Keras optimizer, by name or an instance. Either way it becomes
@@ -58,27 +70,34 @@ class NaturalEvolutionStrategies:
       minibatch: "independent": each direction has a mini-batch of its own; "shared": all offspring of an
         update see one (the hybrid of Gressmann et al.).
       basis: of the directions: a name in `random_bases.bases.names()`, or a `Basis` with size D and as many
-        dimensions as there are directions.
+        dimensions as there are directions. "low_rank" (EGGROLL, arXiv:2511.16652): products of two thin
+        matrices of normals in the kernels of Keras's Dense, EinsumDense, Conv1D, Conv2D, Conv3D and
+        Embedding, normals in all other weights. Offspring then share one product with each kernel, and have
+        no kernels of their own: the way for large populations and large models.
       compartments: "network", "layer", "variable", an int or a list of sizes. With several, each direction
-        moves one compartment only, and they share the directions evenly.
+        moves one compartment only, and they share the directions evenly. None: "network", the one way
+        with "low_rank".
       update_scale: "gradient": as above; "paper": that divided by sqrt(D), as the implementation of Gressmann
         et al. does, for reproducing it.
       objective: for what is no loss of a batch, or not differentiable: a Python function of (model, batch),
         or of the model alone if `fit` gets no data, to a number to be minimised. It is called with the
-        offspring's weights in the model.
+        offspring's weights in the model. On one replica only.
       training: what offspring are called with. False: no dropout noise, normalisation by moving averages,
         which stay as they are; True: as in `Model.fit`.
       memory_limit: bytes for the weights of offspring that are evaluated together, at most 32. If it is less
         than one direction's offspring need, they are evaluated one by one in the model's own weights, which
-        are moved and moved back (equal up to rounding).
+        are moved and moved back (equal up to rounding); on one replica only.
       jit_compile: whether offspring are evaluated in XLA. Without it, those evaluated together are slower.
         None: unless a layer cannot be, such as one of text.
       seed: of the directions, an int in [0, 2**64), and of the order of arrays given to `fit`. None: one that
-        Python's `random` draws.
+        Python's `random` draws, on one process only.
+      rank: of the products of `basis="low_rank"`, and with it only. None: 1.
 
     Attributes:
       model, optimizer: as above.
       seed: as above, or what was drawn.
+      bytes_per_update: what each replica sends to others in an update, in bytes, without metrics: its own
+        losses, K - 1 times, as `RandomBasesDescent.bytes_per_step`. None before the first update is traced.
 
     Raises:
       TypeError, ValueError: if an argument has a wrong type or a wrong value.
@@ -107,8 +126,9 @@ class NaturalEvolutionStrategies:
         memory_limit: int = 2**27,
         jit_compile: Optional[bool] = None,
         seed: Optional[int] = None,
+        rank: Optional[int] = None,
     ):
-        _check_model(model)
+        keras_api.check_built(model, trainable=True)
         for name, value in (("antithetic", antithetic), ("training", training)):
             arguments.boolean(name, value)
         jit_compile = arguments.optional(arguments.boolean, "jit_compile", jit_compile)
@@ -126,19 +146,31 @@ class NaturalEvolutionStrategies:
         if objective is not None and not callable(objective):
             raise TypeError(f"objective={objective!r} must be a function, or None for the compiled loss.")
         self.model = model
-        self.optimizer = _resolve_optimizer(learning_rate, optimizer)
+        self._strategy = keras_api.strategy_of(model)
+        with self._strategy.scope():
+            self.optimizer = _resolve_optimizer(learning_rate, optimizer)
         self._shaping = shaping.get(fitness)
         self._objective = objective
         self.seed = arguments.seed(seed)
         variables = model.trainable_variables
-        perturbations = Perturbations(
-            [tuple(v.shape) for v in variables],
-            [keras_api.path_of(v) for v in variables],
-            population // 2 if antithetic else population,
-            basis,
-            compartments,
-            self.seed,
-        )
+        shapes = [tuple(v.shape) for v in variables]
+        paths = [keras_api.path_of(v) for v in variables]
+        directions = population // 2 if antithetic else population
+        linear: Dict[int, LinearLayer] = {}
+        perturbations: Union[Perturbations, LowRankPerturbations]
+        if isinstance(basis, str) and basis == "low_rank":
+            if compartments not in (None, "network"):
+                raise ValueError(
+                    f'compartments={compartments!r} with basis="low_rank"; allowed: "network", None.'
+                )
+            linear = linear_layers.of(model, variables)
+            matrices = [_matrix(linear.get(id(variable))) for variable in variables]
+            rank = 1 if rank is None else rank
+            perturbations = LowRankPerturbations(shapes, matrices, directions, rank, self.seed)
+        else:
+            if rank is not None:
+                raise ValueError(f'rank={rank!r} is of basis="low_rank" only; allowed with others: None.')
+            perturbations = Perturbations(shapes, paths, directions, basis, compartments, self.seed)
         self._perturbations = perturbations
         self._scale = 1.0 / sigma
         if update_scale == "paper":
@@ -147,16 +179,68 @@ class NaturalEvolutionStrategies:
         self._population = Population(
             model, perturbations, sigma, antithetic, minibatch == "shared", training, jit_compile
         )
-        keras_api.build_optimizer(self.optimizer, variables)
+        self._own: Union[OwnWeights, OwnFactors] = OwnWeights(self._population)
+        if isinstance(perturbations, LowRankPerturbations):
+            self._own = OwnFactors(self._population, perturbations, linear)
+        self._rows = min(_MOST_TOGETHER, memory_limit // self._own.bytes)
+        self.bytes_per_update: Optional[int] = None
+        self._replicas = strategies.replicas(self._strategy)
+        if self._replicas > 1:
+            self._check_replicas(memory_limit, seed)
+        with self._strategy.scope():
+            keras_api.build_optimizer(self.optimizer, variables)
         keras_api.attach_optimizer(model, self.optimizer)
-        self._rows = min(_MOST_TOGETHER, memory_limit // (4 * perturbations.size))
-        self._loss = keras.metrics.Mean(name="loss")
         self._compilation = None
+
+    def _check_replicas(self, memory_limit: int, seed: Optional[int]) -> None:
+        """Raises ValueError for what several replicas cannot do, or would do each in its own way."""
+        count, signs = self._replicas, len(self._population.signs)
+        if self._population_size % (signs * count):
+            pairs = "" if signs == 1 else " pairs"
+            raise ValueError(
+                f"population={self._population_size} must be {count} replicas times as many{pairs} each: "
+                f"divisible by {signs * count}."
+            )
+        if self._objective is not None:
+            raise ValueError(f"objective={self._objective!r} is for one replica; allowed on {count}: None.")
+        if self.in_place:
+            raise ValueError(
+                f"memory_limit={memory_limit} has offspring evaluated in the model's own weights, which "
+                f"would part by rounding on {count} replicas; allowed there: {self._own.bytes * signs} or "
+                "more, what the offspring of one direction take."
+            )
+        if isinstance(self.optimizer, RandomBasesDescent):
+            raise ValueError(
+                f"optimizer is a RandomBasesDescent, which would add up what is equal on {count} replicas; "
+                "allowed there: other optimizers."
+            )
+        whole = device.of(self._strategy).compiles_whole
+        iterations = keras_api.tf_variable_of(self.optimizer.iterations)
+        if not whole and not self._strategy.extended.variable_created_in_scope(iterations):
+            raise ValueError(
+                f"optimizer was not made in the scope of the strategy of model={self.model.name!r}; allowed: "
+                "one that was."
+            )
+        processes = strategies.processes(self._strategy)
+        if whole and processes > 1:
+            raise ValueError(f"model={self.model.name!r} is on {processes} instances of a POD; allowed: 1.")
+        if seed is None and processes > 1:
+            raise ValueError(f"seed=None would be another one in each of {processes} processes; give one.")
 
     @property
     def in_place(self) -> bool:
         """Whether offspring are evaluated one by one in the model's own weights."""
         return self._objective is not None or self._rows < len(self._population.signs)
+
+    @property
+    def _group(self) -> Optional[int]:
+        """How many of an update's batches come in one piece."""
+        # What IPUs deal out among replicas are single ones.
+        dealt = self._replicas > 1 and device.of(self._strategy).compiles_whole
+        if self._population.shared or self.in_place or dealt:
+            return None
+        directions = self._rows // len(self._population.signs)
+        return group_size(self._perturbations.count // self._replicas, directions)
 
     @property
     def batches_per_update(self) -> int:
@@ -192,6 +276,8 @@ class NaturalEvolutionStrategies:
           x: arrays (one, or a list, tuple or dict of them), or a `tf.data.Dataset` of (x, y) or
             (x, y, sample_weight), which is repeated. Unless `minibatch="shared"`, its batches must all have
             one static shape where offspring are evaluated together. None: no data, with an `objective` only.
+            On several replicas each has the whole of it, and reads its own offspring's batches; so a
+            dataset must give the same ones each time it is iterated, and in every process.
           y, sample_weight, batch_size, shuffle: of arrays.
           epochs, verbose, callbacks, initial_epoch: as in `keras.Model.fit`.
           steps_per_epoch: updates in an epoch; may be a fraction, such as 6.25 or `Fraction(19, 3)`,
@@ -236,16 +322,17 @@ class NaturalEvolutionStrategies:
         )
         callback_list.on_train_begin()
         first_epoch = keras_api.restored_epoch(model, initial_epoch)
-        iterator = None
+        batches = None
         if data is not None:
-            start = int(self.optimizer.iterations) * self.batches_per_update
-            with keras_api.strategy_of(model).scope():  # where the iterator of an IPU is made
-                iterator = iter(data.dataset_from(start))
+            start = int(keras_api.updates_of(self.optimizer)) * self.batches_per_update
+            batches = iterator(self._strategy, data, start, self._population.shared, self._group)
+            if self._replicas > 1:
+                keras_api.build_metrics(model, next(iter(data.dataset_from(start))))
         logs: Dict[str, float] = {}
         for epoch in range(first_epoch, epochs):
             callback_list.on_epoch_begin(epoch)
             steps = math.floor((epoch + 1) * updates) - math.floor(epoch * updates)
-            logs = self._train_epoch(iterator, steps, callback_list)
+            logs = self._train_epoch(batches, steps, callback_list)
             if validation_data is not None and (epoch + 1) % validation_freq == 0:
                 logs.update(
                     self._validate(validation_data, validation_batch_size, validation_steps, callback_list)
@@ -261,15 +348,15 @@ class NaturalEvolutionStrategies:
         """`model.evaluate`."""
         return self.model.evaluate(*arguments, **keyword_arguments)
 
-    def _train_epoch(self, iterator, steps: int, callbacks) -> Dict[str, float]:
+    def _train_epoch(self, batches, steps: int, callbacks) -> Dict[str, float]:
         """`steps` updates; returns the means over their offspring."""
         self.model.reset_metrics()
-        self._loss.reset_state()
         logs: Dict[str, float] = {}
+        total = 0.0
         for step in range(steps):
             callbacks.on_train_batch_begin(step)
-            self._function(iterator)
-            logs = self._logs()
+            total += float(self._strategy.experimental_local_results(self._function(batches))[0])
+            logs = {**self._metrics(), "loss": total / (step + 1)}
             callbacks.on_train_batch_end(step, logs)
             if self.model.stop_training:
                 break
@@ -310,8 +397,8 @@ class NaturalEvolutionStrategies:
         )
         return {f"val_{name}": value for name, value in logs.items()}
 
-    def _logs(self) -> Dict[str, float]:
-        results = {**keras_api.metrics_results(self.model), "loss": self._loss.result()}
+    def _metrics(self) -> Dict[str, float]:
+        results = keras_api.metrics_results(self.model)
         # By `numpy`: np.asarray takes no tensor of a bfloat16 scalar.
         arrays = {name: np.asarray(tf.convert_to_tensor(value).numpy()) for name, value in results.items()}
         return {name: array.astype(np.float64).tolist() for name, array in arrays.items()}
@@ -326,29 +413,32 @@ class NaturalEvolutionStrategies:
         self._offspring: Union[InPlace, Chunked] = (
             InPlace(self._population, self._objective)
             if self.in_place
-            else Chunked(self._population, self._rows)
+            else Chunked(self._population, self._own, self._rows, self._group)
         )
-        strategy = keras_api.strategy_of(self.model)
         if self._objective is not None:
             self._function = self._update  # calls Python
-        elif device.of(strategy).compiles_whole:
-            update = tf.function(self._update, jit_compile=True, autograph=False)
-            self._function = lambda iterator: strategy.run(update, (iterator,))
-        else:
-            self._function = tf.function(
-                lambda iterator: strategy.run(self._update, (iterator,)), autograph=False
-            )
+            return
+        whole = device.of(self._strategy).compiles_whole
+        update = tf.function(self._update, jit_compile=True, autograph=False) if whole else self._update
 
-    def _update(self, iterator) -> None:
-        """One update of the weights."""
-        update = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int32)
-        losses = self._offspring.losses(iterator, update)
-        self._loss.update_state(losses)
-        signs = tf.constant(self._population.signs)
+        def run(batches):
+            # Around all replicas, which are threads: every one makes the same update by itself.
+            with keras_api.without_reduction(self.optimizer):
+                return self._strategy.run(update, (batches,))
+
+        self._function = run if whole else tf.function(run, autograph=False)
+
+    def _update(self, batches) -> tf.Tensor:
+        """One update of the weights; returns the mean loss of all offspring."""
+        update = tf.cast(keras_api.updates_of(self.optimizer), tf.int32)
+        replicas = current_replicas()
+        losses = losses_of_all(self._offspring.losses(batches, update, replicas), replicas)
+        self.bytes_per_update = replicas.sent
         fitness = -tf.reshape(losses, [-1])
         weights = tf.convert_to_tensor(self._shaping(fitness))
         if weights.shape != fitness.shape:
             raise ValueError(f"fitness returns shape {weights.shape}; allowed: {fitness.shape}.")
+        signs = tf.constant(self._population.signs)
         weights = tf.reduce_sum(tf.reshape(weights, losses.shape) * signs, axis=1)
         weights *= self._scale / len(self._population.signs)
         if self._moves:
@@ -358,6 +448,7 @@ class NaturalEvolutionStrategies:
             variables = self._population.variables
             gradients = [tf.cast(-mean, variable.dtype) for mean, variable in zip(means, variables)]
             self.optimizer.apply_gradients(list(zip(gradients, variables)))
+        return tf.reduce_mean(losses)
 
     def _move(self, weights: tf.Tensor, update: tf.Tensor) -> None:
         """The step of plain SGD, in the memory of the weights."""
@@ -372,6 +463,11 @@ class NaturalEvolutionStrategies:
 
         tf.while_loop(lambda index: index < steps.shape[0], move, (tf.constant(0),), parallel_iterations=1)
         self.optimizer.iterations.assign_add(1)
+
+
+def _matrix(linear: Optional[LinearLayer]) -> Optional[Tuple[int, int]]:
+    """The kernel of a linear layer as one matrix: (inputs at all positions, outputs); None of none."""
+    return None if linear is None else (linear.matrix[0] * linear.matrix[1], linear.matrix[2])
 
 
 def is_plain_sgd(optimizer) -> bool:
@@ -403,10 +499,3 @@ def _resolve_optimizer(learning_rate, optimizer):
             f"optimizer={optimizer!r} must be a keras.optimizers.Optimizer of Keras {keras.__version__}."
         )
     return optimizer
-
-
-def _check_model(model) -> None:
-    keras_api.check_built(model, trainable=True)
-    replicas = strategies.replicas(keras_api.strategy_of(model))
-    if replicas > 1:
-        raise ValueError(f"model={model.name!r} is on {replicas} replicas; allowed: 1.")

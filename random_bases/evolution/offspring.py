@@ -1,18 +1,23 @@
 """The losses of a population's offspring: of the model at theta + sigma phi_j.
 
-Two ways, chosen by memory: many offspring at a time, each with weights of its own, or one after another
-in the model's own weights.
+Two ways, chosen by memory: many offspring at a time, each with weights of its own or, with low-rank
+perturbations, with thin factors of its own, or one after another in the model's own weights.
 """
 
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+import math
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import tensorflow as tf
 from tensorflow import Tensor
 
 from random_bases import keras_api
 from random_bases.bases.basis import compiled
+from random_bases.evolution.low_rank import LowRankPerturbations
 from random_bases.evolution.perturbations import Perturbations
+from random_bases.evolution.workers import own_directions
 from random_bases.keras_api import keras
+from random_bases.models import linear_layers
+from random_bases.models.linear_layers import LinearLayer
 
 Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
 
@@ -31,7 +36,7 @@ class Population(NamedTuple):
     """
 
     model: keras.Model
-    perturbations: Perturbations
+    perturbations: Union[Perturbations, LowRankPerturbations]
     sigma: float
     antithetic: bool
     shared: bool
@@ -48,44 +53,156 @@ class Population(NamedTuple):
         return self.model.trainable_variables
 
 
-class Chunked:
-    """Offspring evaluated `rows` at a time, each in weights of its own: theta is not touched.
+class OwnWeights:
+    """Offspring that have weights of their own.
 
     Args:
       population: the population.
-      rows: how many at a time; one direction's at least.
+
+    Attributes:
+      bytes: that one takes.
     """
 
-    def __init__(self, population: Population, rows: int):
+    def __init__(self, population: Population):
         self._population = population
+        self.bytes = 4 * population.perturbations.size
+
+    def trace(self, directions: Tensor, update: Tensor) -> Any:
+        """What the offspring of these directions have: tensors [rows, ...], a row for each sign."""
+        population = self._population
+        perturbations = population.perturbations.trace(directions, update)
+        return [
+            _rows_of_signs(keras_api.value_of(variable), population.sigma * phi, population.signs)
+            for variable, phi in zip(population.variables, perturbations)
+        ]
+
+    def caller(self) -> Callable[[Any, Any], Tuple[Any, List[Tensor]]]:
+        """The function (what one offspring has, inputs) -> (outputs, losses that the model adds)."""
+
+        def call(weights, inputs):
+            population = self._population
+            with keras_api.Substitution(population.variables, weights, differentiated=False) as substitution:
+                return substitution.call(population.model, inputs, training=population.training)
+
+        return call
+
+
+class OwnFactors:
+    """Offspring that share the kernels of linear layers, and have factors A_j and B_j of their own to each.
+
+    What is no such kernel they have weights of their own of. A kernel that is read elsewhere than in its
+    layer, as by a regulariser, reads there as what it is with A_j B_j^T.
+
+    Args:
+      population: the population.
+      perturbations: its perturbations.
+      linear: the linear layers of their kernels: id(variable) -> layer.
+    """
+
+    def __init__(
+        self, population: Population, perturbations: LowRankPerturbations, linear: Dict[int, LinearLayer]
+    ):
+        self._population = population
+        self._perturbations = perturbations
+        variables = population.variables
+        self._kernels = [variables[i] for i in self._perturbations.kernels]
+        self._others = [variables[i] for i in self._perturbations.others]
+        self._linear = [linear[id(kernel)] for kernel in self._kernels]
+        self.bytes = 4 * self._perturbations.drawn_size
+
+    def trace(self, directions: Tensor, update: Tensor) -> Any:
+        """As `OwnWeights.trace`: factors, whose product is sigma A_j B_j^T / sqrt(r), and other weights."""
+        population, perturbations = self._population, self._perturbations
+        drawn = perturbations.trace_drawn(directions, update)
+        scale = population.sigma / math.sqrt(perturbations.rank)
+        factors = [
+            (_signed(scale * a, population.signs), tf.repeat(b, len(population.signs), axis=0))
+            for a, b in drawn.kernels
+        ]
+        others = [
+            _rows_of_signs(keras_api.value_of(variable), population.sigma * phi, population.signs)
+            for variable, phi in zip(self._others, drawn.others)
+        ]
+        return factors, others
+
+    def caller(self) -> Callable[[Any, Any], Tuple[Any, List[Tensor]]]:
+        """As `OwnWeights.caller`."""
+        # Read before offspring are mapped over: one product with them serves all.
+        kernels = [keras_api.value_of(kernel) for kernel in self._kernels]
+
+        def call(own, inputs):
+            factors, others = own
+            plain = [tf.identity(kernel) for kernel in kernels]  # of the graph in which they are read
+            whole = [
+                value + tf.cast(tf.reshape(tf.matmul(a, b, transpose_b=True), value.shape), value.dtype)
+                for value, (a, b) in zip(plain, factors)
+            ]
+            variables, values = [*self._kernels, *self._others], [*whole, *others]
+            with keras_api.Substitution(variables, values, differentiated=False) as substitution:
+                functions = {
+                    linear.layer: linear_layers.tapped(linear, substitution, value, _added(linear, a, b))
+                    for linear, value, (a, b) in zip(self._linear, plain, factors)
+                }
+                with linear_layers.rerouted(functions):
+                    return substitution.call(
+                        self._population.model, inputs, training=self._population.training
+                    )
+
+        return call
+
+
+def _added(linear: LinearLayer, a: Tensor, b: Tensor) -> linear_layers.Tap:
+    """The tap that adds x A B^T."""
+    return lambda x, y: y + tf.cast(linear.product(x, a, b), y.dtype)
+
+
+class Chunked:
+    """Offspring evaluated `rows` at a time: theta is not touched.
+
+    Args:
+      population: the population.
+      own: what each offspring has of its own.
+      rows: how many at a time; one direction's at least.
+      group: how many batches come in one piece, which divides those of an update; None: each by itself.
+    """
+
+    def __init__(
+        self, population: Population, own: Union[OwnWeights, OwnFactors], rows: int, group: Optional[int]
+    ):
+        self._population = population
+        self._own = own
         self._rows = rows
+        self._group = group
         # A program of its own: its results are stored, and not generated again wherever they are used.
-        self._weights = compiled(self._trace_weights)
+        self._draw = compiled(own.trace)
         compile_ = (
             compiled if population.jit_compile else lambda function: tf.function(function, autograph=False)
         )
         self._evaluate = compile_(self._trace)
 
-    def losses(self, iterator: Iterator, update: Tensor) -> Tensor:
-        """The loss of each offspring, which also go into the model's metrics.
+    def losses(self, iterator: Iterator, update: Tensor, replicas) -> Tensor:
+        """The loss of each of this replica's offspring, which also go into the model's metrics.
 
         Args:
-          iterator: gives (x,), (x, y) or (x, y, sample_weight) for each direction, or once if it is shared.
+          iterator: gives (x,), (x, y) or (x, y, sample_weight) for each of its directions, or once if all
+            share it.
           update: int32 scalar, how many updates were made before.
+          replicas: of `random_bases.optimizers.collectives`.
 
         Returns:
-          float32 [directions, signs].
+          float32 [directions / replicas, signs].
         """
-        count = self._population.perturbations.count
+        count = self._population.perturbations.count // replicas.count
         signs = len(self._population.signs)
         chunk = min(self._rows // signs, count)
+        chunk -= chunk % (self._group or 1)
         chunks, left = divmod(count, chunk)
         shared = next(iterator) if self._population.shared else None
 
         def some(first, count):
-            batch = shared if shared is not None else _stacked(iterator, count)
-            weights = self._weights(first, tf.zeros([count]), update)
-            losses, outputs, masks = self._evaluate(weights, batch)
+            batch = shared if shared is not None else _stacked(iterator, count, self._group)
+            own = self._draw(own_directions(first, count, replicas), update)
+            losses, outputs, masks = self._evaluate(own, batch)
             all_ = _of_all(batch, outputs, masks, count, signs, shared)
             keras_api.update_metrics(self._population.model, *all_)
             return tf.reshape(losses, [count, signs])
@@ -102,35 +219,23 @@ class Chunked:
             losses = tf.concat([losses, some(tf.constant(chunks * chunk), left)], axis=0)
         return tf.ensure_shape(losses, [count, signs])
 
-    def _trace_weights(self, first: Tensor, like: Tensor, update: Tensor) -> List[Tensor]:
-        """The weights of the offspring of `len(like)` directions from number `first`: [rows, *shape]."""
-        population = self._population
-        perturbations = population.perturbations.trace(first + tf.range(like.shape[0]), update)
-        return [
-            _rows_of_signs(keras_api.value_of(variable), population.sigma * phi, population.signs)
-            for variable, phi in zip(population.variables, perturbations)
-        ]
-
-    def _trace(self, weights: List[Tensor], batch: Any) -> Tuple[Tensor, Any, Masks]:
-        """Losses [rows], outputs and their masks [rows, ...] of offspring of these weights [rows, *shape]."""
-        population, rows = self._population, weights[0].shape[0]
+    def _trace(self, own: Any, batch: Any) -> Tuple[Tensor, Any, Masks]:
+        """Losses [rows], outputs and their masks [rows, ...] of offspring by what they have, [rows, ...]."""
+        population, rows = self._population, tf.nest.flatten(own)[0].shape[0]
         if population.shared:
             of_row = lambda row: batch  # noqa: E731
         else:
             batch = tf.nest.map_structure(lambda t: tf.repeat(t, len(population.signs), axis=0), batch)
             of_row = lambda row: tf.nest.map_structure(lambda t: tf.gather(t, row), batch)  # noqa: E731
 
-        def forward(row_and_weights):
-            row, weights = row_and_weights
-            variables = population.variables
-            with keras_api.Substitution(variables, weights, differentiated=False) as substitution:
-                outputs, added = substitution.call(
-                    population.model, of_row(row)[0], training=population.training
-                )
+        call = self._own.caller()
+
+        def forward(row_and_own):
+            row, own = row_and_own
+            outputs, added = call(own, of_row(row)[0])
             return outputs, keras_api.masks_of(outputs), _sum(added)
 
-        rows_and_weights = tf.range(rows), weights
-        outputs, masks, added = _map(forward, rows_and_weights)
+        outputs, masks, added = _map(forward, (tf.range(rows), own))
 
         def loss(row):
             of_this = tf.nest.map_structure(lambda tensor: tf.gather(tensor, row), (outputs, masks))
@@ -145,7 +250,8 @@ class InPlace:
     """Offspring evaluated one after another in the model's own weights, which are then restored.
 
     Up to rounding: each is moved by sigma phi_j, generated where it is added, and back. Bases whose
-    entries are independent need no memory for that; others that of one direction.
+    entries are independent need no memory for that; others that of one direction. On one replica only:
+    those of several, with offspring of their own, would round each in its own way and part.
 
     Args:
       population: the population.
@@ -162,8 +268,9 @@ class InPlace:
         )
         self._evaluate = compile_(self._trace)
 
-    def losses(self, iterator: Iterator, update: Tensor) -> Tensor:
+    def losses(self, iterator: Iterator, update: Tensor, replicas) -> Tensor:
         """As `Chunked.losses`; with an objective, to be called eagerly."""
+        assert replicas.count == 1
         if self._objective is not None:
             return self._losses_by_python(iterator, update)
         count, signs = self._population.perturbations.count, len(self._population.signs)
@@ -212,7 +319,7 @@ class InPlace:
     def move(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
         """Theta += coefficient phi."""
         perturbations = self._population.perturbations
-        if not perturbations.entrywise:
+        if not (isinstance(perturbations, Perturbations) and perturbations.entrywise):
             self._program("all", self._move_all)(coefficient, index, update)
             return
         # A program for each shape: one of all variables takes more memory.
@@ -228,7 +335,9 @@ class InPlace:
         self, variable: tf.Variable, start: Tensor, coefficient: Tensor, index: Tensor, update: Tensor
     ) -> None:
         count = variable.shape.num_elements()
-        phi = self._population.perturbations.trace_entries(index, update, start, count)
+        perturbations = self._population.perturbations
+        assert isinstance(perturbations, Perturbations)
+        phi = perturbations.trace_entries(index, update, start, count)
         variable.assign_add(tf.cast(coefficient * tf.reshape(phi, variable.shape), variable.dtype))
 
     def _move_all(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
@@ -259,25 +368,33 @@ def _map(function: Callable, rows: Any) -> Any:
 
 def _rows_of_signs(value: Tensor, step: Tensor, signs: List[float]) -> Tensor:
     """Value + sign * step[j] for each j and sign: [len(step) * len(signs), ...]."""
-    steps = tf.stack([sign * step for sign in signs], axis=1)
-    steps = tf.reshape(steps, [-1, *value.shape])
-    return tf.cast(tf.cast(value, tf.float32) + steps, value.dtype)
+    return tf.cast(tf.cast(value, tf.float32) + _signed(step, signs), value.dtype)
 
 
-def _stacked(iterator: tf.data.Iterator, count: int) -> Any:
-    """The next `count` batches as tensors [count, ...]."""
+def _signed(step: Tensor, signs: List[float]) -> Tensor:
+    """Sign * step[j] for each j and sign: [len(step) * len(signs), ...]."""
+    return tf.reshape(tf.stack([sign * step for sign in signs], axis=1), [-1, *step.shape[1:]])
+
+
+def _stacked(iterator: tf.data.Iterator, count: int, group: Optional[int]) -> Any:
+    """The next `count` batches as tensors [count, ...]; they come in pieces of `group`, unless it is None."""
     for spec in tf.nest.flatten(iterator.element_spec):
         if not spec.shape.is_fully_defined():
             raise ValueError(
                 f"x has batches of shape {spec.shape}, which is not static: they cannot be evaluated "
                 "together. Use dataset.batch(..., drop_remainder=True), or memory_limit=0."
             )
-    return tf.map_fn(
+    if count == group:
+        return next(iterator)
+    pieces = tf.map_fn(
         lambda _: next(iterator),
-        tf.range(count),
+        tf.range(count // (group or 1)),
         fn_output_signature=iterator.element_spec,
         parallel_iterations=1,
     )
+    if group is None:
+        return pieces
+    return tf.nest.map_structure(lambda t: tf.reshape(t, [count, *t.shape[2:]]), pieces)
 
 
 def _of_all(batch: Any, outputs: Any, masks: Masks, count: int, signs: int, shared: Any) -> Tuple[Any, Any]:

@@ -29,6 +29,7 @@ from random_bases.keras_api.common import (
     supports_xla,
     trained_of,
     updates_of,
+    without_reduction,
 )
 from random_bases.keras_api.generation import GENERATION, KERAS_VERSION, keras
 from random_bases.keras_api.masks import masks_of, mean_loss, with_masks
@@ -37,6 +38,7 @@ if GENERATION == "keras3":
     from random_bases.keras_api.keras3 import (
         Substitution,
         attach_optimizer,
+        build_metrics,
         clone,
         compilation,
         compiled_loss,
@@ -61,6 +63,7 @@ else:
     from random_bases.keras_api.keras2 import (  # type: ignore[assignment]
         Substitution,
         attach_optimizer,
+        build_metrics,
         clone,
         compilation,
         compiled_loss,
@@ -90,6 +93,7 @@ __all__ = [
     "adapted_variables",
     "add_float32_weight",
     "attach_optimizer",
+    "build_metrics",
     "build_optimizer",
     "check_built",
     "clone",
@@ -131,4 +135,5 @@ __all__ = [
     "value_of",
     "weights_of",
     "with_masks",
+    "without_reduction",
 ]

@@ -1,12 +1,16 @@
 """What is done in one way or another, depending on the Keras at hand."""
 
+import contextlib
 import random
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Iterator, List, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from random_bases.keras_api.generation import GENERATION, keras
+
+# Of losses, by Keras's names, that are divided by the number of replicas.
+_MEANS = ("auto", "mean", "mean_with_sample_weight", "sum_over_batch_size")
 
 
 def set_random_seed(seed: int) -> None:
@@ -46,6 +50,46 @@ def build_optimizer(optimizer, variables) -> None:
         optimizer._create_all_weights(variables)
     else:
         optimizer.build(variables)
+
+
+def undivided(loss: tf.Tensor, reductions: Sequence[str]) -> tf.Tensor:
+    """A compiled loss as it is on one replica: Keras divides means by the replicas, for their sum to be one.
+
+    Args:
+      loss: what Keras has computed.
+      reductions: of the losses that it is the weighted sum of.
+
+    Raises:
+      ValueError: with several replicas, for one that is no mean, which Keras leaves as it is.
+    """
+    count = tf.distribute.get_strategy().num_replicas_in_sync
+    others = sorted({str(each) for each in reductions} - set(_MEANS))
+    if count > 1 and others:
+        raise ValueError(f"loss has reduction={others[0]!r}; allowed on {count} replicas: {_MEANS}.")
+    return loss if count == 1 else loss * float(count)
+
+
+@contextlib.contextmanager
+def without_reduction(optimizer) -> Iterator[None]:
+    """A scope in which `optimizer.apply_gradients` adds no replicas' gradients up: they are equal.
+
+    To be entered where all replicas are: they are threads that share the optimizer.
+    """
+    reduction = {
+        "keras3": "_all_reduce_sum_gradients",
+        "tf_keras": "aggregate_gradients",
+        "keras2.6": "_aggregate_gradients",
+    }[GENERATION]
+    assert hasattr(optimizer, reduction)  # private
+    held = vars(optimizer)  # past Keras's tracking
+    before = held.get(reduction)
+    held[reduction] = lambda gradients_and_variables: gradients_and_variables
+    try:
+        yield
+    finally:
+        del held[reduction]
+        if before is not None:
+            held[reduction] = before
 
 
 def add_float32_weight(layer, **arguments):

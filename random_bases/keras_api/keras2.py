@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
+from random_bases.keras_api.common import undivided
 from random_bases.keras_api.generation import GENERATION, keras
 from random_bases.keras_api.nested_functions import (
     count_custom_gradients,
@@ -265,7 +266,14 @@ def compiled_loss(model: keras.Model, batch: Sequence[Any], outputs) -> tf.Tenso
     """The loss that `model` was compiled with, of (x, y, sample_weight) or less; without added losses."""
     if model.compiled_loss is None or model.loss is None:
         return tf.zeros([])
-    return tf.cast(model.compiled_loss(*targets(batch, outputs)), tf.float32)
+    loss = tf.cast(model.compiled_loss(*targets(batch, outputs)), tf.float32)
+    each = [loss for loss in tf.nest.flatten(model.compiled_loss._losses) if loss is not None]
+    return undivided(loss, [loss.reduction for loss in each])
+
+
+def build_metrics(model: keras.Model, batch: Sequence[Any]) -> None:
+    """Nothing: Keras 2 makes the metrics' variables where they are first updated, in replicas, too."""
+    del model, batch
 
 
 def update_metrics(model: keras.Model, batch: Sequence[Any], outputs) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
+from random_bases.keras_api.common import undivided
 from random_bases.keras_api.generation import keras
 from random_bases.keras_api.nested_functions import (
     count_custom_gradients,
@@ -171,7 +172,25 @@ def is_compiled(model: keras.Model) -> bool:
 def compiled_loss(model: keras.Model, batch: Sequence[Any], outputs) -> tf.Tensor:
     """The loss that `model` was compiled with, of (x, y, sample_weight) or less; without added losses."""
     loss = model._compile_loss(*targets(batch, outputs)) if model._compile_loss is not None else None
-    return tf.zeros([]) if loss is None else tf.cast(loss, tf.float32)
+    if loss is None:
+        return tf.zeros([])
+    return undivided(
+        tf.cast(loss, tf.float32), [each.loss.reduction for each in model._compile_loss._flat_losses]
+    )
+
+
+def build_metrics(model: keras.Model, batch: Sequence[Any]) -> None:
+    """Makes the variables of the metrics that `model` was compiled with, in its strategy's scope.
+
+    As Keras does before it traces a step of several replicas, in which they cannot be made.
+
+    Args:
+      model: a compiled model.
+      batch: one of (x, y, sample_weight), or less.
+    """
+    assert hasattr(model, "_symbolic_build")  # private
+    with model.distribute_strategy.scope():
+        model._symbolic_build(data_batch=tuple(batch))
 
 
 def update_metrics(model: keras.Model, batch: Sequence[Any], outputs) -> None:

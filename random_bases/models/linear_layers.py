@@ -13,6 +13,7 @@ import string
 import threading
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
@@ -58,6 +59,19 @@ class LinearLayer:
         """(x A)^T (u B) at each position, [positions, r, s], from what `keep` returned."""
         raise NotImplementedError
 
+    def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
+        """What the layer's linear part is of inputs `x` with the matrix A B^T for a kernel, in thin products.
+
+        Args:
+          x: the layer's inputs, which `takes_inputs` has taken.
+          a: A [positions * inputs, r].
+          b: B [outputs, r].
+
+        Returns:
+          A tensor of y's shape.
+        """
+        raise NotImplementedError
+
     def call(self, tap: Tap, x: Any, *arguments, **options):
         """The layer's own call of inputs `x`, in which the linear part y becomes tap(x, y)."""
         activation = self.layer.activation
@@ -85,6 +99,9 @@ class _Dense(LinearLayer):
         u = u if b is None else tf.matmul(u, tf.cast(b, u.dtype))
         return tf.matmul(kept, u, transpose_a=True)[tf.newaxis]
 
+    def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
+        return _outwards(tf.einsum("...m,mr->...r", x, tf.cast(a, x.dtype)), b)
+
 
 class _EinsumDense(LinearLayer):
     """y = einsum(x, W), where W's first axes are x's, and its last ones y's."""
@@ -102,6 +119,7 @@ class _EinsumDense(LinearLayer):
         self._plain_inputs = f"{of_x}->{rows}{contracted}"
         self._of_outputs = f"{of_y},{free}S->{rows}S"
         self._plain_outputs = f"{of_y}->{rows}{free}"
+        self._outwards = f"{rows}R,{free}R->{of_y}"
 
     @classmethod
     def takes(cls, layer: keras.layers.Layer) -> bool:
@@ -130,6 +148,10 @@ class _EinsumDense(LinearLayer):
             b = tf.reshape(tf.cast(b, u.dtype), [*self._outputs, -1])
             u = tf.reshape(tf.einsum(self._of_outputs, u, b), [-1, b.shape[-1]])
         return tf.matmul(kept, u, transpose_a=True)[tf.newaxis]
+
+    def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
+        inner = tf.einsum(self._of_inputs, x, tf.reshape(tf.cast(a, x.dtype), [*self._inputs, -1]))
+        return tf.einsum(self._outwards, inner, tf.reshape(tf.cast(b, x.dtype), [*self._outputs, -1]))
 
 
 def _subscripts(layer: keras.layers.Layer) -> List[str]:
@@ -165,15 +187,30 @@ class _Convolution(LinearLayer):
         core = tf.zeros([*window, kept.shape[-1], u.shape[-1]], u.dtype)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(core)
-            y = tf.nn.convolution(
-                kept,
-                core,
-                strides=list(self.layer.strides),
-                padding=self.layer.padding.upper(),
-                data_format={1: "NWC", 2: "NHWC", 3: "NDHWC"}[len(window)],
-                dilations=list(self.layer.dilation_rate),
-            )
+            y = self._convolution(kept, core)
         return tf.reshape(tape.gradient(y, core, u), [math.prod(window), *core.shape[-2:]])
+
+    def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
+        # A product of each position by itself, then a convolution that moves and adds them up, whose kernel
+        # is of zeros and ones: so none has a kernel of an offspring's own, where offspring are mapped over.
+        positions, inputs, _ = self.matrix
+        rank = a.shape[-1]
+        a = tf.transpose(tf.reshape(tf.cast(a, x.dtype), [positions, inputs, rank]), [1, 0, 2])
+        of_positions = tf.einsum("...m,mk->...k", x, tf.reshape(a, [inputs, positions * rank]))
+        moved = np.eye(positions)[:, :, np.newaxis, np.newaxis] * np.eye(rank)
+        moved = moved.reshape([*self.layer.kernel_size, positions * rank, rank])
+        return _outwards(self._convolution(of_positions, tf.constant(moved, x.dtype)), b)
+
+    def _convolution(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """As the layer's, with another kernel."""
+        return tf.nn.convolution(
+            x,
+            kernel,
+            strides=list(self.layer.strides),
+            padding=self.layer.padding.upper(),
+            data_format={1: "NWC", 2: "NHWC", 3: "NDHWC"}[len(self.layer.kernel_size)],
+            dilations=list(self.layer.dilation_rate),
+        )
 
 
 class _Embedding(LinearLayer):
@@ -198,8 +235,16 @@ class _Embedding(LinearLayer):
             return tf.math.unsorted_segment_sum(u, kept, self.matrix[1])[tf.newaxis]
         return tf.matmul(tf.cast(kept, u.dtype), u, transpose_a=True)[tf.newaxis]
 
+    def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
+        return _outwards(tf.gather(a, tf.cast(x, tf.int32)), b)
+
     def call(self, tap: Tap, x: Any, *arguments, **options):
         return tap(x, type(self.layer).call(self.layer, x, *arguments, **options))
+
+
+def _outwards(inner: Tensor, b: Tensor) -> Tensor:
+    """[..., r] times B^T: [..., outputs]."""
+    return tf.einsum("...r,nr->...n", inner, tf.cast(b, inner.dtype))
 
 
 def _kinds() -> Dict[Any, Type[LinearLayer]]:
@@ -246,6 +291,25 @@ def of(model: keras.Model, variables: Sequence) -> Dict[int, LinearLayer]:
 def matrices(linear: Mapping[int, LinearLayer], variables: Sequence) -> List[Matrix]:
     """The matrix of each variable: as its linear layer uses it, else by its shape."""
     return [linear[id(v)].matrix if id(v) in linear else matrix_of(tuple(v.shape)) for v in variables]
+
+
+def tapped(linear: LinearLayer, substitution, plain: Tensor, tap: Tap) -> Callable:
+    """What runs in place of a linear layer's `call` for its linear part to pass through a tap.
+
+    Args:
+      linear: the layer.
+      substitution: the `keras_api.Substitution` in which the kernel reads as what it is elsewhere.
+      plain: what the layer reads its kernel as.
+      tap: the tap.
+    """
+
+    def call(x, *arguments, **options):
+        if not linear.takes_inputs(x):  # then it reads the kernel as it is elsewhere
+            return type(linear.layer).call(linear.layer, x, *arguments, **options)
+        with substitution.reading(linear.kernel, plain):
+            return linear.call(tap, x, *arguments, **options)
+
+    return call
 
 
 # --- Rerouting -----------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ class Taps:
         for kernel, factors in zip(self._kernels, self._factors(tf.stop_gradient(parts[0]), draw)):
             plain = tf.stop_gradient(theta[kernel.position])
             tap = kernel.tap(parts[kernel.compartment], factors)
-            functions[kernel.linear.layer] = _function(kernel.linear, substitution, plain, tap)
+            functions[kernel.linear.layer] = linear_layers.tapped(kernel.linear, substitution, plain, tap)
         with linear_layers.rerouted(functions):
             yield
 
@@ -225,18 +225,6 @@ def _flat(factors: Factors) -> Tuple[List[Tensor], Callable[[Sequence[Tensor]], 
         return tf.nest.pack_sequence_as(factors, [None if each else next(left) for each in absent])
 
     return arrays, rebuild
-
-
-def _function(linear: LinearLayer, substitution, plain: Tensor, tap: linear_layers.Tap) -> Callable:
-    """What runs in place of a linear layer's `call`."""
-
-    def call(x, *arguments, **options):
-        if not linear.takes_inputs(x):  # then it reads the kernel that is attached
-            return type(linear.layer).call(linear.layer, x, *arguments, **options)
-        with substitution.reading(linear.kernel, plain):
-            return linear.call(tap, x, *arguments, **options)
-
-    return call
 
 
 def _once(gradient: Callable) -> Callable:

@@ -70,8 +70,7 @@ def current_replicas() -> Union[SingleReplica, Replicas]:
         return SingleReplica()
     if context is None:
         raise RuntimeError(
-            f"RandomBasesDescent was called outside of a replica of a strategy with {count}; call it in "
-            "`strategy.run`."
+            f"A step was called outside of a replica of a strategy with {count}; call it in `strategy.run`."
         )
     return Replicas(context)
 

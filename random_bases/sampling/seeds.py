@@ -36,6 +36,7 @@ CORE_OFFSET = 13  # ... and where its coordinates begin, if they are fewer than 
 PARTITION_SIGNS = 14  # the partition basis's random signs
 PARTITION_OFFSET = 15  # ... the element that its rows begin with
 PARTITION_ROTATIONS = 16  # ... and the rotations of their directions
+LOW_RANK = 17  # low-rank perturbations: the factors of all kernels, then all other weights, in one row
 
 
 def as_seed(seed: Seed) -> tf.Tensor:

@@ -16,7 +16,7 @@ import tensorflow as tf
 import random_bases as rb
 from random_bases.keras_api import GENERATION, compile_model, keras
 
-mode, width, population, budget = sys.argv[1], *map(int, sys.argv[2:])
+mode, basis, width, population, budget = *sys.argv[1:3], *map(int, sys.argv[3:])
 x = inputs = keras.Input((width,))
 for _ in range(3):
     x = keras.layers.Dense(width, activation="relu")(x)
@@ -30,7 +30,7 @@ if mode == "predict":
 else:
     nes = rb.NaturalEvolutionStrategies(
         model, population, 1e-3, learning_rate=1e-6, antithetic=True, fitness="raw", memory_limit=budget,
-        seed=0,
+        basis=basis, seed=0,
     )  # fmt: skip
     nes.fit(xs, ys, batch_size=16, steps_per_epoch=3, verbose=0)
 peak = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")][0]
@@ -38,8 +38,8 @@ print(json.dumps({"peak": peak / 1024, "parameters": model.count_params()}))
 """
 
 
-def peak(mode, width, population=2, budget=2**27):
-    command = [sys.executable, "-c", PROGRAM, mode, str(width), str(population), str(budget)]
+def peak(mode, width, population=2, budget=2**27, basis="normal"):
+    command = [sys.executable, "-c", PROGRAM, mode, basis, str(width), str(population), str(budget)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     return json.loads(done.stdout.decode().splitlines()[-1])
 
@@ -57,3 +57,9 @@ def test_spsa_trains_in_the_memory_of_inference():
 def test_memory_does_not_grow_with_the_population(budget):
     small, large = (peak("train", 512, population, budget)["peak"] for population in (4, 64))
     assert large < 1.05 * small
+
+
+@pytest.mark.slow
+def test_memory_of_low_rank_perturbations_does_not_grow_with_the_population():
+    small, large = (peak("train", 512, population, basis="low_rank")["peak"] for population in (64, 1024))
+    assert large < 1.1 * small

@@ -120,13 +120,30 @@ def test_workers_equal_one_process(number, tmp_path):
 
 @needs_tf_keras
 @pytest.mark.slow
-def test_killed_workers_end_with_the_same_weights(tmp_path):
-    """Workers killed at random moments, twice; started again, the run goes on from the last epoch.
+def test_evolution_over_workers_equals_one_process(tmp_path):
+    changes = {"method": "nes", "dimensions": 8, "learning_rate": 2.0, "basis": "low_rank", "augment": False}
+    alone = run(config(tmp_path / "one.py", **changes), tmp_path / "one", None)
+    together = run(config(tmp_path / "two.py", strategy="multi_worker", **changes), tmp_path / "two", 2)
+    one, other = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert set(one) == set(other) and len(one) == 4
+    for name, value in one.items():
+        np.testing.assert_allclose(other[name], value, rtol=0, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(together["validation_accuracy"], alone["validation_accuracy"], atol=0.01)
 
-    Each has directions and a memory of its own.
-    """
-    changes = {"strategy": "multi_worker", "replicas": "split", "error_feedback": 1.0, "epochs": 40}
-    config_file = config(tmp_path / "config.py", **changes)
+
+# Workers with directions and a memory of their own; workers that evaluate some offspring each.
+KILLED = {
+    "descent": {"replicas": "split", "error_feedback": 1.0},
+    "evolution": {"method": "nes", "dimensions": 8, "learning_rate": 2.0, "basis": "normal"},
+}
+
+
+@needs_tf_keras
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KILLED)
+def test_killed_workers_end_with_the_same_weights(name, tmp_path):
+    """Workers killed at random moments, twice; started again, the run goes on from the last epoch."""
+    config_file = config(tmp_path / "config.py", strategy="multi_worker", epochs=40, **KILLED[name])
     run(config_file, tmp_path / "undisturbed", 2)
     generator, workdir = random.Random(2), tmp_path / "killed"
     for _ in range(2):

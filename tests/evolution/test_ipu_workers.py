@@ -1,0 +1,59 @@
+"""Evolution on the IPU's replicas, which `tf.distribute` does not see, as the double has them."""
+
+import numpy as np
+import pytest
+
+import random_bases as rb
+from random_bases.keras_api import keras, set_random_seed
+from tests.poplar.double import Pod, installed
+
+
+def on_ipus(replicas, minibatch, pod=False, basis="normal"):
+    """The weights after two updates, the mean losses, and the bytes sent."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=[64, 4]).astype(np.float32), rng.normal(size=[64, 2]).astype(np.float32)
+    with installed(pod=Pod(replicas) if pod else None):
+        strategy = rb.strategies.get("ipu_pod") if pod else rb.strategies.get("ipu", replicas=replicas)
+        set_random_seed(0)
+        with strategy.scope():
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+            model.compile(loss="mse")
+            nes = rb.NaturalEvolutionStrategies(
+                model,
+                4,
+                sigma=0.1,
+                learning_rate=0.1,
+                minibatch=minibatch,
+                fitness="raw",
+                basis=basis,
+                seed=0,
+            )
+        before = model.get_weights()
+        history = nes.fit(x, y, batch_size=4, steps_per_epoch=2, verbose=0).history
+        for variable in model.trainable_variables:
+            first, *others = strategy.double.values(variable)
+            assert all(np.array_equal(first, other) for other in others)
+        weights = model.get_weights()
+        assert max(np.abs(a - b).max() for a, b in zip(weights, before)) > 0.01
+        return weights, history["loss"], nes.bytes_per_update
+
+
+@pytest.mark.parametrize(
+    ("minibatch", "options"),
+    [
+        ("independent", {}),
+        ("shared", {}),
+        ("independent", {"basis": "low_rank"}),
+        pytest.param("independent", {"pod": True}, marks=pytest.mark.slow),
+    ],
+    ids=["independent", "shared", "low rank", "under poprun"],
+)
+def test_the_replicas_of_ipus_make_the_update_of_one(minibatch, options):
+    basis = options.get("basis", "normal")
+    alone, loss, sent = on_ipus(1, minibatch, basis=basis)
+    assert sent == 0
+    weights, losses, sent = on_ipus(2, minibatch, **options)
+    for a, b in zip(weights, alone):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert losses == pytest.approx(loss, rel=1e-5)
+    assert sent == 4 * 2
