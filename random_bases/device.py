@@ -8,6 +8,8 @@ from typing import Callable, List, NamedTuple, Optional
 import tensorflow as tf
 from tensorflow import Tensor
 
+from random_bases import arguments
+
 
 class Device(NamedTuple):
     """A kind of device, and what its programs can and cannot.
@@ -23,6 +25,7 @@ class Device(NamedTuple):
       tile_rows: of how many directions at most; None: any number.
       step_bytes: a step of a loop takes as much time as drawing so many bytes of samples.
       count_replicas: how many replicas run a strategy's programs, over all processes.
+      count_processes: how many processes these are.
       replica_index: which one runs the program, int32 scalar, from a replica context.
       all_gather: (context, x, count) -> x of every replica, [count, ...].
     """
@@ -37,6 +40,7 @@ class Device(NamedTuple):
     tile_rows: Optional[int]
     step_bytes: int
     count_replicas: Callable[[tf.distribute.Strategy], int]
+    count_processes: Callable[[tf.distribute.Strategy], int]
     replica_index: Callable[..., Tensor]
     all_gather: Callable[..., Tensor]
 
@@ -44,6 +48,12 @@ class Device(NamedTuple):
         """Raises ValueError, saying that `what` does not work here, unless this is a CPU or GPU."""
         if self is not _STOCK:
             raise ValueError(f"{what} does not work on the {self.name}; docs/ipu.md lists what does.")
+
+
+def _processes(strategy: tf.distribute.Strategy) -> int:
+    """Of TensorFlow's own strategies; the default one has no devices."""
+    replicas = strategy.num_replicas_in_sync
+    return 1 if replicas == 1 else replicas // len(strategy.extended.worker_devices)
 
 
 _STOCK = Device(
@@ -57,6 +67,7 @@ _STOCK = Device(
     tile_rows=8,  # few enough for a compiler to unroll their sum, and so to vectorise the loop around it
     step_bytes=2**16,
     count_replicas=lambda strategy: strategy.num_replicas_in_sync,
+    count_processes=_processes,
     replica_index=lambda context: tf.cast(context.replica_id_in_sync_group, tf.int32),
     all_gather=lambda context, x, count: context.all_gather(x[tf.newaxis], axis=0),
 )
@@ -77,6 +88,19 @@ def of(strategy: tf.distribute.Strategy) -> Device:
 def at_hand() -> Device:
     """The device of the strategy at hand."""
     return of(tf.distribute.get_strategy())
+
+
+def seed(value: Optional[int]) -> int:
+    """`arguments.seed`, of what all processes of the strategy at hand must draw alike.
+
+    Raises:
+      TypeError, ValueError: as `arguments.seed`; ValueError for None with several processes, each of which
+        would draw another one.
+    """
+    processes = at_hand().count_processes(tf.distribute.get_strategy())
+    if value is None and processes > 1:
+        raise ValueError(f"seed=None would be another one in each of {processes} processes; give an int.")
+    return arguments.seed(value)
 
 
 def in_whole_program() -> bool:

@@ -295,6 +295,7 @@ device.register(
         # all tiles, in 50 to 100 times the time that 2 rows of 10^5 samples take.
         step_bytes=2**26,
         count_replicas=_data_replicas,
+        count_processes=lambda strategy: instances(strategy)[1],
         replica_index=lambda context: replication_index(),
         all_gather=lambda context, x, count: all_gather(x, count),
     )

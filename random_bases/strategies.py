@@ -82,13 +82,6 @@ def replicas(strategy: tf.distribute.Strategy) -> int:
     return ipu.replicas(strategy) if ipu.is_strategy(strategy) else strategy.num_replicas_in_sync
 
 
-def processes(strategy: tf.distribute.Strategy) -> int:
-    """How many processes run a strategy's replicas."""
-    if ipu.is_strategy(strategy):
-        return ipu.instances(strategy)[1]
-    return strategy.num_replicas_in_sync // len(strategy.extended.worker_devices)
-
-
 def call(strategy: tf.distribute.Strategy, function):
     """function() as a program of `strategy`'s device, if that compiles programs as a whole; else here.
 

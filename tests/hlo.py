@@ -43,6 +43,7 @@ class OneIpu(tf.distribute.OneDeviceStrategy):
         self.device = ipu._replace(
             is_of=lambda strategy: strategy is self,
             count_replicas=lambda strategy: 1,
+            count_processes=lambda strategy: 1,
             replica_index=lambda context: tf.constant(0),
             all_gather=lambda context, x, count: x[tf.newaxis],
         )

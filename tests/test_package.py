@@ -37,7 +37,7 @@ ROOMS = {
     "files": {"arguments"},
     "locks": {"files"},
     "tensors": set(),
-    "device": set(),
+    "device": {"arguments"},
     "keras_api": {"arguments"},
     "sampling": {"arguments"},
     "bases": {"tensors", "arguments", "device", "sampling"},
@@ -48,7 +48,7 @@ ROOMS = {
     "safetensors": {"files"},
     "ipu": {"arguments", "device"},
     "strategies": {"arguments", "device", "ipu", "keras_api"},
-    "layers": {"arguments", "bases", "keras_api", "sampling"},
+    "layers": {"arguments", "bases", "device", "keras_api", "sampling"},
     "optimizers": {
         "tensors",
         "arguments",

@@ -149,9 +149,9 @@ class NaturalEvolutionStrategies:
         self._strategy = keras_api.strategy_of(model)
         with self._strategy.scope():
             self.optimizer = _resolve_optimizer(learning_rate, optimizer)
+            self.seed = device.seed(seed)
         self._shaping = shaping.get(fitness)
         self._objective = objective
-        self.seed = arguments.seed(seed)
         variables = model.trainable_variables
         shapes = [tuple(v.shape) for v in variables]
         paths = [keras_api.path_of(v) for v in variables]
@@ -186,13 +186,13 @@ class NaturalEvolutionStrategies:
         self.bytes_per_update: Optional[int] = None
         self._replicas = strategies.replicas(self._strategy)
         if self._replicas > 1:
-            self._check_replicas(memory_limit, seed)
+            self._check_replicas(memory_limit)
         with self._strategy.scope():
             keras_api.build_optimizer(self.optimizer, variables)
         keras_api.attach_optimizer(model, self.optimizer)
         self._compilation = None
 
-    def _check_replicas(self, memory_limit: int, seed: Optional[int]) -> None:
+    def _check_replicas(self, memory_limit: int) -> None:
         """Raises ValueError for what several replicas cannot do, or would do each in its own way."""
         count, signs = self._replicas, len(self._population.signs)
         if self._population_size % (signs * count):
@@ -221,11 +221,9 @@ class NaturalEvolutionStrategies:
                 f"optimizer was not made in the scope of the strategy of model={self.model.name!r}; allowed: "
                 "one that was."
             )
-        processes = strategies.processes(self._strategy)
+        processes = device.of(self._strategy).count_processes(self._strategy)
         if whole and processes > 1:
             raise ValueError(f"model={self.model.name!r} is on {processes} instances of a POD; allowed: 1.")
-        if seed is None and processes > 1:
-            raise ValueError(f"seed=None would be another one in each of {processes} processes; give one.")
 
     @property
     def in_place(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Tuple, Union
 
 import tensorflow as tf
 
-from random_bases import arguments, bases
+from random_bases import arguments, bases, device
 from random_bases.bases.basis import Basis
 from random_bases.keras_api import add_float32_weight, keras, register_serializable
 from random_bases.sampling.seeds import Seed, as_seed
@@ -60,7 +60,7 @@ class RandomProjection(keras.layers.Layer):
         self.basis = bases.get(basis, size=self.units, dimensions=dimensions)
         self.dimensions = self.basis.dimensions
         with tf.init_scope():  # a model may be built while a function is traced
-            self.seed = tuple(as_seed(arguments.seed(None) if seed is None else seed).numpy().tolist())
+            self.seed = tuple(as_seed(device.seed(None) if seed is None else seed).numpy().tolist())
         self.coordinates_initializer = keras.initializers.get(coordinates_initializer)
         self.coordinates_regularizer = keras.regularizers.get(coordinates_regularizer)
         # A mask of the ignored inputs is no error, and says nothing of the output.

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import tensorflow as tf
 
-from random_bases import arguments, bases, keras_api
+from random_bases import bases, device, keras_api
 from random_bases.bases.basis import Basis
 from random_bases.bases.kronecker import Matrix
 from random_bases.compartments import Allocation, Compartments
@@ -33,7 +33,7 @@ class Parametrisation:
         matrices: Optional[Sequence[Matrix]] = None,
     ):
         self.variables = list(variables)
-        self.seed = arguments.seed(seed)
+        self.seed = device.seed(seed)
         self.basis = basis
         self.compartments = compartments
         self.allocation = allocation

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from random_bases import arguments, bases
+from random_bases import arguments, bases, device
 from random_bases.arguments import fraction, integer, is_int, is_number, one_of, plain
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Allocation, Compartments, allocate, defaults, split
@@ -67,7 +67,7 @@ class RandomBasesRule:
         self.redraw_every = (
             None if redraw_every is None else integer("redraw_every", redraw_every, 1, 2**31 - 1)
         )
-        self.seed = arguments.seed(seed)
+        self.seed = device.seed(seed)
         self.replicas = one_of("replicas", replicas, REPLICAS)
         self.exchange = one_of("exchange", exchange, EXCHANGES)
         self.keep_fraction = fraction("keep_fraction", keep_fraction)
