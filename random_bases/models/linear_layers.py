@@ -1,7 +1,8 @@
 """Layers whose kernel is a matrix between inputs and outputs, and the products that its coordinates need.
 
 With y = x W (the layer's linear part), W's gradient is x^T u, and its coordinates in a `KroneckerBasis` are
-(x A)^T (u B), which takes no matrix of W's size and keeps only x A of x.
+(x A)^T (u B), which takes no matrix of W's size and keeps only x A of x. Kernels of transposed convolutions
+have their outputs first, y = x W^T: there it is (u A)^T (x B), and x B is what is kept.
 
 Layers are not rewritten: their own `call` runs, and what comes out of its linear part passes through a
 function that sees the layer's inputs, before the activation.
@@ -34,7 +35,10 @@ class LinearLayer:
     Attributes:
       kernel: its variable W.
       matrix: (positions, inputs, outputs) of W.
+      turned: whether W's axis of "inputs" is that of the layer's outputs, and the other way round.
     """
+
+    turned = False
 
     def __init__(self, layer: keras.layers.Layer):
         self.layer = layer
@@ -52,7 +56,10 @@ class LinearLayer:
         return isinstance(x, tf.Tensor) and x.dtype.is_floating
 
     def keep(self, x: Tensor, a: Optional[Tensor]) -> Tensor:
-        """X A, what the backward pass needs of the inputs; `a`, A [inputs, r], None for the identity."""
+        """X A, what the backward pass needs of the inputs; `a`, A [inputs, r], None for the identity.
+
+        Where the layer is `turned`, `a` is B, and `b` of `cores` A.
+        """
         raise NotImplementedError
 
     def cores(self, kept: Tensor, u: Tensor, b: Optional[Tensor]) -> Tensor:
@@ -208,9 +215,46 @@ class _Convolution(LinearLayer):
             kernel,
             strides=list(self.layer.strides),
             padding=self.layer.padding.upper(),
-            data_format={1: "NWC", 2: "NHWC", 3: "NDHWC"}[len(self.layer.kernel_size)],
+            data_format=_data_format(self.layer),
             dilations=list(self.layer.dilation_rate),
         )
+
+
+class _TransposedConvolution(_Convolution):
+    """The transpose of a convolution from y to x."""
+
+    turned = True
+
+    @classmethod
+    def takes(cls, layer: keras.layers.Layer) -> bool:
+        plain = layer.output_padding is None and set(layer.dilation_rate) == {1}
+        return super().takes(layer) and plain
+
+    def cores(self, kept: Tensor, u: Tensor, b: Optional[Tensor]) -> Tensor:
+        return super().cores(self.keep(u, b), kept, None)
+
+    def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
+        # As of a convolution: it moves first, then each position has its product.
+        positions, outputs, _ = self.matrix
+        rank = a.shape[-1]
+        inner = tf.tensordot(x, tf.cast(b, x.dtype), 1)
+        moved = np.eye(positions)[:, :, np.newaxis, np.newaxis] * np.eye(rank)
+        moved = moved.reshape([*self.layer.kernel_size, positions * rank, rank])
+        shape = self.layer.compute_output_shape(x.shape)
+        of_positions = tf.nn.conv_transpose(
+            inner,
+            tf.constant(moved, x.dtype),
+            [tf.shape(x)[0], *shape[1:-1], positions * rank],
+            list(self.layer.strides),
+            self.layer.padding.upper(),
+            _data_format(self.layer),
+        )
+        a = tf.transpose(tf.reshape(tf.cast(a, x.dtype), [positions, outputs, rank]), [0, 2, 1])
+        return tf.einsum("...k,kn->...n", of_positions, tf.reshape(a, [positions * rank, outputs]))
+
+
+def _data_format(layer: keras.layers.Layer) -> str:
+    return {1: "NWC", 2: "NHWC", 3: "NDHWC"}[len(layer.kernel_size)]
 
 
 class _Embedding(LinearLayer):
@@ -254,6 +298,10 @@ def _kinds() -> Dict[Any, Type[LinearLayer]]:
     return {
         layers.Dense: _Dense,
         einsum: _EinsumDense,
+        # Before convolutions, of which they are subclasses in Keras 2.
+        layers.Conv1DTranspose: _TransposedConvolution,
+        layers.Conv2DTranspose: _TransposedConvolution,
+        layers.Conv3DTranspose: _TransposedConvolution,
         layers.Conv1D: _Convolution,
         layers.Conv2D: _Convolution,
         layers.Conv3D: _Convolution,

@@ -73,9 +73,9 @@ class SubspaceModel(keras.Model):
     decay and averages of the coordinates would mean nothing and are refused; regularisers see theta.
 
     With basis="kronecker" the gradient of a kernel's coordinates is computed in the layer's backward pass,
-    (x A)^T (u B), and none of the kernel's shape: of Dense, EinsumDense (so attention), Conv1D to 3D and
-    Embedding layers. That takes less time than training the weights themselves, and of the layers' inputs
-    only x A is kept. All other weights' gradients are computed and projected.
+    (x A)^T (u B), and none of the kernel's shape: of Dense, EinsumDense (so attention), Conv1D to 3D, their
+    transposes and Embedding layers. That takes less time than training the weights themselves, and of the
+    layers' inputs only x A is kept. All other weights' gradients are computed and projected.
 
     It is compiled, fitted, evaluated, saved and loaded like any Keras model. Non-trainable state (moving
     averages, seed generators) is the wrapped model's own and is updated in training; its trainable

@@ -50,10 +50,11 @@ class _Kernel:
             @tf.custom_gradient
             def through(y, c, *arrays):
                 drawn = rebuild(arrays)
-                kept = self.linear.keep(x, drawn.inputs)
+                sides = (drawn.outputs, drawn.inputs) if self.linear.turned else (drawn.inputs, drawn.outputs)
+                kept = self.linear.keep(x, sides[0])
 
                 def of_coordinates(u):
-                    cores = self.linear.cores(kept, u, drawn.outputs)
+                    cores = self.linear.cores(kept, u, sides[1])
                     return self.basis.coordinates(tf.cast(cores, tf.float32), drawn)
 
                 return tf.identity(y), lambda u: (u, _once(of_coordinates)(u), *[None] * len(arrays))

@@ -22,6 +22,12 @@ LAYERS = {
     "conv2d": (lambda: keras.layers.Conv2D(4, 3), (6, 7, 2)),
     "conv2d, strided": (lambda: keras.layers.Conv2D(4, (3, 2), strides=2, padding="same"), (6, 7, 2)),
     "conv3d": (lambda: keras.layers.Conv3D(4, 2), (3, 4, 3, 2)),
+    "transposed 1d": (lambda: keras.layers.Conv1DTranspose(4, 3, strides=2), (5, 3)),
+    "transposed 2d": (
+        lambda: keras.layers.Conv2DTranspose(4, (3, 2), strides=(1, 2), padding="same"),
+        (4, 3, 2),
+    ),
+    "transposed 3d": (lambda: keras.layers.Conv3DTranspose(4, 2, strides=2), (2, 3, 2, 2)),
     "embedding": (lambda: keras.layers.Embedding(7, 4), None),
 }
 
@@ -43,7 +49,7 @@ def test_thin_products_are_those_of_the_dense_matrix(name, mapped):
         program = tf.function(lambda a, b: tf.vectorized_map(lambda ab: linear.product(x, *ab), (a, b)))
         operations = {node.op for node in program.get_concrete_function(a, b).graph.as_graph_def().node}
         # TensorFlow has no batched Conv3D.
-        assert name == "conv3d" or not operations & {"While", "StatelessWhile"}
+        assert name in ("conv3d", "transposed 3d") or not operations & {"While", "StatelessWhile"}
         found = program(a, b)
     else:
         found = [linear.product(x, tf.constant(each_a), tf.constant(each_b)) for each_a, each_b in zip(a, b)]

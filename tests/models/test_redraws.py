@@ -66,6 +66,10 @@ LAYERS = {
     "conv2d": (lambda: L.Conv2D(5, (3, 2), padding="same", strides=(1, 2)), (6, 7, 4)),
     "dilated": (lambda: L.Conv2D(5, 3, dilation_rate=2), (7, 7, 4)),
     "conv3d": (lambda: L.Conv3D(3, 2), (3, 4, 3, 4)),
+    "transposed 1d": (lambda: L.Conv1DTranspose(5, 3, strides=2, activation="tanh"), (5, 4)),
+    "transposed 2d": (lambda: L.Conv2DTranspose(5, (3, 2), strides=(1, 2), padding="same"), (4, 3, 4)),
+    "transposed, far": (lambda: L.Conv2DTranspose(3, 2, strides=3), (3, 2, 4)),
+    "transposed 3d": (lambda: L.Conv3DTranspose(3, 2, strides=2, padding="same"), (2, 3, 2, 4)),
     "embedding": (lambda: L.Embedding(11, 6), None),
 }
 
