@@ -150,7 +150,12 @@ time.sleep(60)
 )
 def test_no_worker_outlives_its_launcher(signals):
     process = subprocess.Popen(
-        command(STUBBORN, workers=2), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command(STUBBORN, workers=2),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # A suite under nohup passes on that it ignores this one.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     lines = [process.stdout.readline().split() for _ in range(2)]
     begin = time.monotonic()
