@@ -136,6 +136,12 @@ time.sleep(60)
 """
 
 
+def _hear():
+    """What ignores signals, as a suite under nohup or in the background does, passes that on."""
+    for each in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(each, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     "signals",
     [
@@ -154,8 +160,7 @@ def test_no_worker_outlives_its_launcher(signals):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        # A suite under nohup passes on that it ignores this one.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        preexec_fn=_hear,
     )
     lines = [process.stdout.readline().split() for _ in range(2)]
     begin = time.monotonic()
