@@ -18,4 +18,4 @@ def series(config: str) -> runs.Series:
 def described() -> str:
     """Where the rates come from, for readers of the table."""
     names = ", ".join(f"{published.NETWORKS[config]}'s is {rate:g}" for config, rate in _LESS.items())
-    return f"learning rates are SGD's; {names}, half of that"
+    return f"learning rates are those of the paper's SGD; {names}, half of that"

@@ -67,13 +67,8 @@ def content(preset: Preset, workdir: Path) -> Dict[str, Any]:
             }
             for column, value in found.items()
         }
-        sgd = found["SGD"]
-        cells = {
-            column: _relative(cell, column, 100 * sgd.mean if sgd.accuracies else None, sgd.epochs, protocol)
-            for column, cell in cells.items()
-        }
         name = published.NETWORKS.get(config, config)
-        rows.append({"config": config, "network": name, "cells": cells})
+        rows.append({"config": config, "network": name, "cells": _related(cells, protocol)})
     return {"protocol": preset.protocol, "rows": rows, **training.environment()}
 
 
@@ -148,13 +143,7 @@ def with_earlier(found: Dict[str, Any], earlier: Dict[str, Any]) -> Dict[str, An
             old = before.get(row["config"], {}).get(column)
             same = old is not None and old["name"] == cell["name"]
             cells[column] = {**cell, "measured": _joined(cell["measured"], old["measured"])} if same else cell
-        sgd = cells["SGD"]["measured"] or {"mean": None, "epochs": 0}
-        protocol = PROTOCOLS[found["protocol"]]
-        cells = {
-            column: _relative(cell, column, sgd["mean"], sgd.get("epochs", 0), protocol)
-            for column, cell in cells.items()
-        }
-        rows.append({**row, "cells": cells})
+        rows.append({**row, "cells": _related(cells, PROTOCOLS[found["protocol"]])})
     return {**found, "rows": rows}
 
 
@@ -166,27 +155,36 @@ def _joined(here: Optional[Dict[str, Any]], before: Optional[Dict[str, Any]]) ->
         return max(here, before, key=lambda each: each["epochs"])
     accuracies = {**before["accuracies"], **here["accuracies"]}
     values = list(accuracies.values())
+    mean = float(np.mean(values))
+    # To SGD's of then after as many epochs, of which only the ratio is known.
+    of = here if here["relative"] is not None else before
     return {
         **here,
-        "mean": float(np.mean(values)),
+        "mean": mean,
         "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "relative": None,
+        "relative": None if of["relative"] is None else of["relative"] * mean / of["mean"],
         "accuracies": accuracies,
         "runs": len(values),
         "diverged": max(here["diverged"], before["diverged"]),
     }
 
 
-def _relative(
-    cell: Dict[str, Any], column: str, sgd: Optional[float], epochs: int, protocol: Protocol
-) -> Dict[str, Any]:
-    """A cell, relative to SGD's mean after `epochs` if both are as many, or all of the paper's."""
-    here = cell["measured"]
-    if not here or sgd is None or here["mean"] is None or here["relative"] is not None:
-        return cell
-    whole = protocol.is_whole(COLUMNS[column], here["epochs"]) and protocol.is_whole("sgd", epochs)
-    same = whole or here["epochs"] == epochs
-    return {**cell, "measured": {**here, "relative": here["mean"] / sgd if same else None}}
+def _related(cells: Dict[str, Dict[str, Any]], protocol: Protocol) -> Dict[str, Dict[str, Any]]:
+    """A row's cells, relative to SGD's after as many epochs, or all of the paper's; else as they are."""
+    sgd = cells["SGD"]["measured"]
+    if not sgd or sgd["mean"] is None:
+        return cells
+    found = {}
+    for column, cell in cells.items():
+        here = cell["measured"]
+        if here and here["mean"] is not None:
+            whole = [
+                protocol.is_whole(COLUMNS[name], m["epochs"]) for name, m in ((column, here), ("SGD", sgd))
+            ]
+            if all(whole) or here["epochs"] == sgd["epochs"]:
+                cell = {**cell, "measured": {**here, "relative": here["mean"] / sgd["mean"]}}
+        found[column] = cell
+    return found
 
 
 def stem(protocol: str) -> str:

@@ -152,6 +152,16 @@ def test_what_ran_in_another_working_directory_stays_in_the_table(tmp_path):
     cells, before = (each["rows"][0]["cells"] for each in (results.read_json(folder / "table1.json"), whole))
     assert {name for name in cells if cells[name] == before[name]} == set(cells) - {"FPD"}
     assert cells["FPD"]["measured"]["accuracies"] == pytest.approx({"0": 40, "1": 60})
+    content = results.read_json(folder / "table1.json")
+    nes = content["rows"][0]["cells"]["NES"]["measured"]
+    nes.update(epochs=3, relative=0.5)  # to SGD's after three epochs
+    (same,) = table1.with_earlier(content, content)["rows"]
+    assert same["cells"]["NES"]["measured"]["relative"] == pytest.approx(0.5)
+    content = results.read_json(folder / "table1.json")
+    content["rows"][0]["cells"]["SGD"]["measured"]["mean"] /= 2
+    again = table1.with_earlier(content, {"rows": []})["rows"][0]["cells"]
+    # Also of what has not run anew.
+    assert again["NES"]["measured"]["relative"] == pytest.approx(2 * cells["NES"]["measured"]["relative"])
     for key, value in {"mean": 50, "deviation": 10 * 2**0.5, "relative": 50 / 90.5, "runs": 2}.items():
         assert cells["FPD"]["measured"][key] == pytest.approx(value)
     found = {entry["name"]: entry["seeds"] for entry in results.read_json(folder / "runs.json")}
