@@ -82,6 +82,7 @@ def test_gradients_of_models_in_a_subspace(strategy, basis):
             [
                 keras.Input((6, 6, 3)),
                 keras.layers.Conv2D(4, 3, activation="relu"),
+                keras.layers.Conv2DTranspose(3, 2, strides=2),
                 keras.layers.Flatten(),
                 keras.layers.Dense(3),
             ]

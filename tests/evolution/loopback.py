@@ -6,12 +6,9 @@ it sends; "weights": a hash of them; "difference": from one worker's; "moved": f
 """
 
 import hashlib
-import json
-import os
-import subprocess
 import sys
 
-from tests.optimizers.loopback import raise_loopback, received
+from tests.loopback import counter, launched
 
 UPDATES = 30
 POPULATIONS = (8, 4096)
@@ -24,13 +21,6 @@ def trained(strategy, population):
     import random_bases as rb
     from random_bases.keras_api import keras, set_random_seed
 
-    class Count(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if batch == UPDATES - 1:
-                self.begin = received()
-            elif batch == 2 * UPDATES - 1:
-                self.bytes = (received() - self.begin) / UPDATES
-
     set_random_seed(0)
     with strategy.scope():
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
@@ -40,7 +30,7 @@ def trained(strategy, population):
         )
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=[64, 4]).astype(np.float32), rng.normal(size=[64, 2]).astype(np.float32)
-    before, count = flat(model), Count()
+    before, count = flat(model), counter(UPDATES)
     nes.fit(x, y, batch_size=16, steps_per_epoch=2 * UPDATES, verbose=0, callbacks=[count])
     return before, flat(model), count.bytes, nes.bytes_per_update
 
@@ -69,17 +59,8 @@ def work():
             "difference": float(np.abs(after - alone).max()),
             "moved": float(np.abs(after - before).max()),
         }
-    print("RESULTS " + json.dumps(results))
-
-
-def main():
-    if "TF_CONFIG" in os.environ:
-        return work()
-    raise_loopback()
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    launcher = [sys.executable, os.path.join(root, "scripts", "launch_workers.py"), "--workers=2"]
-    return subprocess.call([*launcher, "--", sys.executable, "-m", "tests.evolution.loopback"])
+    return results
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(launched("tests.evolution.loopback", work))

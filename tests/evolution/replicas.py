@@ -3,8 +3,6 @@
 python -m tests.evolution.replicas K CASES, where CASES is JSON: {name: arguments of `case`}.
 """
 
-import json
-import sys
 import tempfile
 
 import numpy as np
@@ -14,7 +12,7 @@ import random_bases as rb
 from random_bases import keras_api
 from random_bases.keras_api import keras
 from tests.optimizers.helpers import data, dense_model, flat, values
-from tests.optimizers.replicas import collectives, per_replica, virtual_cpus
+from tests.optimizers.replicas import collectives, main, per_replica
 
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.02, momentum=0.5),
@@ -92,17 +90,5 @@ def resumed(strategy, kind, arguments):
     return weights(second)
 
 
-def main():
-    k = int(sys.argv[1])
-    strategy = tf.distribute.MirroredStrategy(virtual_cpus(k))
-    results = {}
-    for name, arguments in json.loads(sys.argv[2]).items():
-        try:
-            results[name] = case(strategy, **arguments)
-        except (ValueError, RuntimeError) as error:
-            results[name] = {"raised": f"{type(error).__name__}: {error}"}
-    print("RESULTS " + json.dumps(results))
-
-
 if __name__ == "__main__":
-    main()
+    main(case)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 from random_bases.evolution.workers import group_size, losses_of_all, own_directions
 from random_bases.keras_api import GENERATION
+from tests.loopback import printed
 
 ROOT = Path(__file__).resolve().parents[2]
 POPULATION = 8  # of `replicas.case`
@@ -153,22 +153,7 @@ def test_batches_come_in_equal_pieces(count, most, expected):
 @pytest.mark.skipif(GENERATION == "keras2.6", reason="runs tf-keras, beside Keras 3")
 def test_processes_exchange_losses_only():
     """Two workers with tf-keras: equal weights, those of one worker, and the bytes that the kernel counts."""
-    alone = ["unshare", "-rn"]  # so that nobody else's bytes are counted
-    if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True).returncode:
-        pytest.skip("a network of its own (unshare -rn) is not allowed here")
-    done = subprocess.run(
-        [*alone, sys.executable, "-m", "tests.evolution.loopback"],
-        env=dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3", TF_USE_LEGACY_KERAS="1"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = [line.split(" RESULTS ")[1] for line in done.stdout.splitlines() if " RESULTS " in line]
-    results = [json.loads(line) for line in lines]
-    print(results)
-    assert len(results) == 2
+    results = printed("tests.evolution.loopback")
     for few, many in (result.values() for result in results):
         assert few["weights"] == results[0]["8"]["weights"]
         assert few["difference"] < 1e-5 < few["moved"]

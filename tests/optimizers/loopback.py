@@ -6,28 +6,12 @@ step that the kernel counted on the loopback interface (of both workers together
 says each sends.
 """
 
-import fcntl
 import json
-import os
-import socket
-import struct
-import subprocess
 import sys
 
+from tests.loopback import counter, launched
+
 STEPS = 50
-
-
-def raise_loopback():
-    """`ip link set lo up`, without ip."""
-    with socket.socket() as any_socket:
-        request = struct.pack("16sh14x", b"lo", 0x1 | 0x40)  # IFF_UP | IFF_RUNNING
-        fcntl.ioctl(any_socket, 0x8914, request)  # SIOCSIFFLAGS
-
-
-def received():
-    with open("/proc/net/dev") as file:
-        (line,) = [line for line in file if line.strip().startswith("lo:")]
-    return int(line.split(":")[1].split()[0])
 
 
 def work(cases):
@@ -38,13 +22,6 @@ def work(cases):
     from random_bases.keras_api import keras, set_random_seed
 
     strategy = rb.strategies.get("multi_worker")
-
-    class Count(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if batch == STEPS - 1:
-                self.begin = received()
-            elif batch == 2 * STEPS - 1:
-                self.bytes = (received() - self.begin) / STEPS
 
     x, y = np.ones([16, 784], np.float32), np.zeros([16], np.int32)
     results = {}
@@ -63,20 +40,11 @@ def work(cases):
         dataset = tf.data.Dataset.from_tensors((x, y)).repeat(2 * STEPS)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        count = Count()
+        count = counter(STEPS)
         model.fit(dataset.with_options(options), epochs=1, verbose=0, callbacks=[count])
         results[name] = {"seen": count.bytes, "computed": getattr(optimizer, "bytes_per_step", None)}
-    print("RESULTS " + json.dumps(results))
-
-
-def main():
-    if "TF_CONFIG" in os.environ:
-        return work(json.loads(sys.argv[1]))
-    raise_loopback()
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    launcher = [sys.executable, os.path.join(root, "scripts", "launch_workers.py"), "--workers=2"]
-    return subprocess.call([*launcher, "--", sys.executable, "-m", "tests.optimizers.loopback", sys.argv[1]])
+    return results
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(launched("tests.optimizers.loopback", lambda: work(json.loads(sys.argv[1]))))

@@ -121,7 +121,8 @@ def collectives(function):
     return shapes
 
 
-def case(strategy, k, examples=24, mixed=False, logged=False, resumed=(), **arguments):
+def case(strategy, examples=24, mixed=False, logged=False, resumed=(), **arguments):
+    k = strategy.num_replicas_in_sync
     x, y = data(examples=examples)
     arguments = {"dimensions": 10, "basis": "rademacher", "seed": 3, **arguments}
     with strategy.scope():
@@ -200,17 +201,18 @@ def per_replica(variable):
     return value.values if hasattr(value, "values") else [value]
 
 
-def main():
+def main(case):
+    """Prints what `case(strategy, **arguments)` gives for each of the command line's cases, or raises."""
     k = int(sys.argv[1])
     strategy = tf.distribute.MirroredStrategy(virtual_cpus(k))
     results = {}
     for name, arguments in json.loads(sys.argv[2]).items():
         try:
-            results[name] = case(strategy, k, **arguments)
+            results[name] = case(strategy, **arguments)
         except (ValueError, RuntimeError) as error:
             results[name] = {"raised": f"{type(error).__name__}: {error}"}
     print("RESULTS " + json.dumps(results))
 
 
 if __name__ == "__main__":
-    main()
+    main(case)
