@@ -74,7 +74,8 @@ class Wrapper:
         gradient of so many is kept.
       seed: an int in [0, 2**64). None draws one (from Python's `random`, which
         `keras.utils.set_random_seed` seeds) and records it in `seed` and in `get_config()`, so in saved
-        models. It is not in checkpoints of weights: give one if training is to go on from those.
+        models. It is not in checkpoints of weights: give one if training is to go on from those. Several
+        processes must be given one.
       replicas: what the K replicas of a `tf.distribute` strategy do, each with the gradient g_k of its
         part of the batch: "shared": all project on the same d directions, P P^T mean_k g_k;
         "independent": each has d of its own, mean_k P_k P_k^T g_k; "split": they share d out,
