@@ -112,6 +112,7 @@ ROOMS = {
         "device",
         "files",
         "bases",
+        "evolution",
         "keras_api",
         "locks",
         "models",

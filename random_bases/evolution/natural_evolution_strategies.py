@@ -12,24 +12,25 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 import numpy as np
 import tensorflow as tf
 
-from random_bases import arguments, device, keras_api, strategies
+from random_bases import arguments, bases, device, keras_api, strategies
 from random_bases.bases.basis import Basis
 from random_bases.batches import stream
 from random_bases.compartments import Compartments
 from random_bases.evolution import shaping
 from random_bases.evolution.low_rank import LowRankPerturbations
 from random_bases.evolution.offspring import Chunked, InPlace, OwnFactors, OwnWeights, Population
-from random_bases.evolution.perturbations import Perturbations
+from random_bases.evolution.updates import Update, perturbations_of
 from random_bases.evolution.workers import group_size, iterator, losses_of_all
 from random_bases.first_steps import WarnOfGrowth
 from random_bases.keras_api import keras
-from random_bases.models import linear_layers
-from random_bases.models.linear_layers import LinearLayer
 from random_bases.optimizers import RandomBasesDescent
 from random_bases.optimizers.collectives import current_replicas
 
 MINIBATCHES = ("independent", "shared")
 UPDATE_SCALES = ("gradient", "paper")
+
+# Notes what each direction of an update counts for, float32 [directions], and how many were made before it.
+Keep = Callable[[tf.Tensor, tf.Tensor], None]
 
 # More at a time save little more, and their activations would count.
 _MOST_TOGETHER = 32
@@ -152,26 +153,10 @@ class NaturalEvolutionStrategies:
             self.seed = device.seed(seed)
         self._shaping = shaping.get(fitness)
         self._objective = objective
-        variables = model.trainable_variables
-        shapes = [tuple(v.shape) for v in variables]
-        paths = [keras_api.path_of(v) for v in variables]
         directions = population // 2 if antithetic else population
-        linear: Dict[int, LinearLayer] = {}
-        perturbations: Union[Perturbations, LowRankPerturbations]
-        if isinstance(basis, str) and basis == "low_rank":
-            if compartments not in (None, "network"):
-                raise ValueError(
-                    f'compartments={compartments!r} with basis="low_rank"; allowed: "network", None.'
-                )
-            linear = linear_layers.of(model, variables)
-            matrices = [_matrix(linear.get(id(variable))) for variable in variables]
-            rank = 1 if rank is None else rank
-            perturbations = LowRankPerturbations(shapes, matrices, directions, rank, self.seed)
-        else:
-            if rank is not None:
-                raise ValueError(f'rank={rank!r} is of basis="low_rank" only; allowed with others: None.')
-            perturbations = Perturbations(shapes, paths, directions, basis, compartments, self.seed)
+        perturbations, linear = perturbations_of(model, directions, basis, compartments, rank, self.seed)
         self._perturbations = perturbations
+        self._basis, self._compartments, self._rank = basis, compartments, rank
         self._scale = 1.0 / sigma
         if update_scale == "paper":
             self._scale /= math.sqrt(perturbations.size)
@@ -188,9 +173,10 @@ class NaturalEvolutionStrategies:
         if self._replicas > 1:
             self._check_replicas(memory_limit)
         with self._strategy.scope():
-            keras_api.build_optimizer(self.optimizer, variables)
+            keras_api.build_optimizer(self.optimizer, model.trainable_variables)
         keras_api.attach_optimizer(model, self.optimizer)
-        self._compilation = None
+        self._made_for: Optional[Tuple[Any, Optional[Keep]]] = None
+        self._keep: Optional[Keep] = None
 
     def _check_replicas(self, memory_limit: int) -> None:
         """Raises ValueError for what several replicas cannot do, or would do each in its own way."""
@@ -244,6 +230,29 @@ class NaturalEvolutionStrategies:
     def batches_per_update(self) -> int:
         """How many batches an update takes from the data."""
         return 1 if self._population.shared else self._perturbations.count
+
+    @property
+    def directions(self) -> int:
+        """How many directions an update has: `population`, or half of it with `antithetic`."""
+        return self._perturbations.count
+
+    def record(self, keep: Keep) -> None:
+        """Has every update of the `fit` that has begun call `keep`; for callbacks, when training begins."""
+        self._keep = keep
+
+    def update_config(self) -> Dict[str, Any]:
+        """What an update of the weights depends on, beside what its directions count for; for JSON."""
+        basis = self._basis
+        return {
+            "directions": self.directions,
+            "antithetic": self._population.antithetic,
+            "sigma": self._population.sigma,
+            "basis": basis if isinstance(basis, str) else bases.serialize(basis),
+            "compartments": self._compartments,
+            "rank": self._rank,
+            "seed": self.seed,
+            "in_place": self.in_place,
+        }
 
     def fit(
         self,
@@ -300,7 +309,7 @@ class NaturalEvolutionStrategies:
         model = self.model
         keras_api.attach_optimizer(model, self.optimizer)
         model.stop_training = False
-        self._build_once()
+        self._keep = None
         data = None
         if x is not None:
             data = stream(x, y, sample_weight, batch_size, shuffle, self.seed)
@@ -317,8 +326,10 @@ class NaturalEvolutionStrategies:
             verbose=1 if verbose == "auto" else verbose,
             epochs=epochs,
             steps=math.ceil(updates),
+            trainer=self,  # for callbacks that need more than the model: `ReplayLog`
         )
         callback_list.on_train_begin()
+        self._build_once()
         first_epoch = keras_api.restored_epoch(model, initial_epoch)
         batches = None
         if data is not None:
@@ -402,19 +413,20 @@ class NaturalEvolutionStrategies:
         return {name: array.astype(np.float64).tolist() for name, array in arrays.items()}
 
     def _build_once(self) -> None:
-        """Programs, traced anew if the model was compiled anew."""
-        compilation = keras_api.compilation(self.model)
-        if self._compilation is not None and self._compilation is compilation:
+        """Programs, traced anew if the model was compiled anew, or the updates are recorded by another."""
+        made_for = keras_api.compilation(self.model), self._keep
+        if self._made_for is not None and all(a is b for a, b in zip(self._made_for, made_for)):
             return
-        self._compilation = compilation
-        self._moves = self.in_place and is_plain_sgd(self.optimizer)
-        self._offspring: Union[InPlace, Chunked] = (
-            InPlace(self._population, self._objective)
-            if self.in_place
-            else Chunked(self._population, self._own, self._rows, self._group)
+        self._made_for = made_for
+        in_place = InPlace(self._population, self._objective) if self.in_place else None
+        self._offspring: Union[InPlace, Chunked] = in_place or Chunked(
+            self._population, self._own, self._rows, self._group
         )
+        self._apply = Update(self._population, self.optimizer, in_place).apply
         if self._objective is not None:
             self._function = self._update  # calls Python
+            # Eagerly it would round otherwise than where it is replayed.
+            self._apply = tf.function(self._apply, autograph=False)
             return
         whole = device.of(self._strategy).compiles_whole
         update = tf.function(self._update, jit_compile=True, autograph=False) if whole else self._update
@@ -439,41 +451,10 @@ class NaturalEvolutionStrategies:
         signs = tf.constant(self._population.signs)
         weights = tf.reduce_sum(tf.reshape(weights, losses.shape) * signs, axis=1)
         weights *= self._scale / len(self._population.signs)
-        if self._moves:
-            self._move(weights, update)
-        else:
-            means = self._perturbations.combine(weights, update)
-            variables = self._population.variables
-            gradients = [tf.cast(-mean, variable.dtype) for mean, variable in zip(means, variables)]
-            self.optimizer.apply_gradients(list(zip(gradients, variables)))
+        if self._keep is not None:
+            self._keep(weights, update)
+        self._apply(weights, update)
         return tf.reduce_mean(losses)
-
-    def _move(self, weights: tf.Tensor, update: tf.Tensor) -> None:
-        """The step of plain SGD, in the memory of the weights."""
-        rate = self.optimizer.learning_rate
-        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            rate = rate(self.optimizer.iterations)
-        steps = self._perturbations.coefficients(weights) * tf.cast(tf.convert_to_tensor(rate), tf.float32)
-
-        def move(index):
-            self._offspring.move(tf.gather(steps, index), index, update)
-            return (index + 1,)
-
-        tf.while_loop(lambda index: index < steps.shape[0], move, (tf.constant(0),), parallel_iterations=1)
-        self.optimizer.iterations.assign_add(1)
-
-
-def _matrix(linear: Optional[LinearLayer]) -> Optional[Tuple[int, int]]:
-    """The kernel of a linear layer as one matrix: (inputs at all positions, outputs); None of none."""
-    return None if linear is None else (linear.matrix[0] * linear.matrix[1], linear.matrix[2])
-
-
-def is_plain_sgd(optimizer) -> bool:
-    """Whether an optimizer's step is minus its learning rate times the gradient, and nothing else."""
-    config = optimizer.get_config()
-    others = set(config) - {"name", "learning_rate", "nesterov", "is_legacy_optimizer", "jit_compile"}
-    ema = {"ema_momentum", "ema_overwrite_frequency"}  # of use_ema
-    return type(optimizer) is keras.optimizers.SGD and not any(config[key] for key in others - ema)
 
 
 def _resolve_optimizer(learning_rate, optimizer):

@@ -316,6 +316,16 @@ class InPlace:
             self.move(tf.constant(-at * self._population.sigma), index, update)
         return values
 
+    def disturb(self, update: Tensor) -> None:
+        """What `losses` does to the weights, which are back but for rounding; without its losses."""
+
+        def around(index):
+            self._around(index, update, lambda: None)
+            return (index + 1,)
+
+        count = self._population.perturbations.count
+        tf.while_loop(lambda index: index < count, around, (tf.constant(0),), parallel_iterations=1)
+
     def move(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
         """Theta += coefficient phi."""
         perturbations = self._population.perturbations

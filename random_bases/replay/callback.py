@@ -27,22 +27,25 @@ class ReplayLog(keras.callbacks.Callback):
     """Writes the coordinates of every step of `fit` to a file that `replay` reads.
 
     The model's optimizer must be a `RandomBasesDescent`, or the model a `SubspaceModel` with redraws, whose
-    log is that of the wrapped model's weights. If it has made no step, a new log is begun. If it
-    has made some, the log at `path` must hold them: it is continued after them, and its later records are
-    dropped. So a run that begins again from its first step writes its log anew; the log of another run is
-    never overwritten. With several workers the chief writes; all must have the callback. The weights'
-    hash is recorded after every epoch. State that is no trained weight (moving statistics) is not in the
-    log. With an inner optimizer that has `use_ema=True` the replayed weights are those that were trained:
-    the averages are put in their place when `fit` ends.
+    log is that of the wrapped model's weights, or what trains it `NaturalEvolutionStrategies`: the
+    coordinates are then what each direction counts for, one number a step with SPSA, so that a
+    fine-tuned model is a short file (Malladi et al. 2023, arXiv:2305.17333, section 2.1).
 
-    The step must not be compiled as a whole, `compile(..., jit_compile=False)`, as XLA rounds what it
-    fuses differently; the random bases in it always are.
+    If no step was made before, a new log is begun. If some were, the log at `path` must hold them: it is
+    continued after them, and its later records are dropped. So a run that begins again from its first step
+    writes its log anew; the log of another run is never overwritten. With several workers the chief writes;
+    all must have the callback. The weights' hash is recorded after every epoch. State that is no trained
+    weight (moving statistics) is not in the log. With an inner optimizer that has `use_ema=True` the replayed
+    weights are those that were trained: the averages are put in their place when `fit` ends.
+
+    The step of `Model.fit` must not be compiled as a whole, `compile(..., jit_compile=False)`, as XLA rounds
+    what it fuses differently; the random bases in it always are.
 
     Args:
       path: of the file.
 
     Raises (when training begins):
-      TypeError: if the optimizer is no `RandomBasesDescent`, and the model no `SubspaceModel` with redraws.
+      TypeError: if what trains the model is none of these three.
       ValueError: if the step is compiled, with `exchange="updates"`, after `exclude_from_weight_decay`,
         for a model that is not built under a strategy of several replicas, or if the optimizer has made
         steps that are not in the log.
@@ -51,7 +54,7 @@ class ReplayLog(keras.callbacks.Callback):
       InUseError: if another process writes it, which has locked `<path>.lock`.
 
     Example:
-    >>> model.fit(x, y, callbacks=[rb.ReplayLog("run.log")])
+    >>> model.fit(x, y, callbacks=[rb.ReplayLog("run.log")])  # or of NaturalEvolutionStrategies
     >>> rb.replay("run.log", build_model(), step=1000)
     """
 
@@ -64,14 +67,11 @@ class ReplayLog(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         del logs
         model = self.model
-        self._mover = mover = movers.of_model(model)
-        if keras_api.step_is_compiled(model):
-            raise ValueError("ReplayLog needs compile(..., jit_compile=False): see its docstring.")
+        self._mover = mover = movers.of_model(model, (self.params or {}).get("trainer"))
         strategy = keras_api.strategy_of(model)
         device.of(strategy).refuse("ReplayLog, which has the training step write to variables of its own,")
         mover.record(self._keep)
-        self._capacity = keras_api.steps_per_execution_of(model)
-        model.make_train_function(force=True)  # an earlier `fit` has traced it without
+        self._capacity = mover.capacity
         self._writes = strategies.is_chief(strategy)
         self._steps = mover.updates()
         self._found: Optional[Dict[str, Any]] = None

@@ -1,15 +1,19 @@
 """What moves a model's weights in a run that is logged, and how its steps are repeated.
 
-`Descent` and `Redraws` answer the same questions: `ReplayLog` asks them of a model, `replay` of a header.
+`Descent`, `Redraws` and `Evolution` answer the same questions: `ReplayLog` asks them of a model, `replay` of
+a header.
 """
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
 from random_bases import arguments, bases, keras_api
+from random_bases.evolution import NaturalEvolutionStrategies
+from random_bases.evolution.offspring import InPlace, Population
+from random_bases.evolution.updates import Update, perturbations_of
 from random_bases.keras_api import keras
 from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
@@ -28,8 +32,7 @@ class Descent:
 
     def __init__(self, model: keras.Model):
         self._model, self._optimizer = model, model.optimizer
-        config = model.optimizer.inner_optimizer.get_config()  # before a graph is built, where it fails
-        self._scheduled = isinstance(config["learning_rate"], dict)
+        self._scheduled = _is_scheduled(model.optimizer.inner_optimizer)
 
     @property
     def variables(self) -> Sequence:
@@ -40,9 +43,20 @@ class Descent:
         """How many it has made; `int` alone does not know Keras 3's mirrored variables."""
         return int(tf.convert_to_tensor(self._optimizer.iterations))
 
+    @property
+    def capacity(self) -> int:
+        """How many steps are made before a callback sees them."""
+        return keras_api.steps_per_execution_of(self._model)
+
     def record(self, keep: Keep) -> None:
-        """Has every step call `keep`."""
+        """Has every step call `keep`.
+
+        Raises:
+          ValueError: for steps that cannot be repeated.
+        """
+        _refuse_compiled_steps(self._model)
         self._optimizer.rule.record(keep)
+        self._model.make_train_function(force=True)  # an earlier `fit` has traced it without
 
     def begin(self) -> None:
         """Before the first step, of a model that is built.
@@ -52,7 +66,7 @@ class Descent:
         """
         if self._optimizer.rule.subspace is None:
             keras_api.build_optimizer(self._optimizer, self._model.trainable_variables)
-        _refuse_exclusions(self._model)
+        _refuse_exclusions(self._model, self._optimizer.inner_optimizer)
 
     @property
     def shape(self) -> Tuple[int, int]:
@@ -76,11 +90,8 @@ class Descent:
     @staticmethod
     def known_before(header: Dict[str, Any]) -> Dict[str, Any]:
         """What is known of a header before the first step: without learning rates that callbacks may set."""
-        optimizer = header["optimizer"]["inner_optimizer"]
-        config = dict(optimizer["config"])
-        if not isinstance(config["learning_rate"], dict):
-            del config["learning_rate"]
-        return {**header, "optimizer": {**optimizer, "config": config}, "untouched": None}
+        optimizer = _without_rate(header["optimizer"]["inner_optimizer"])
+        return {**header, "optimizer": optimizer, "untouched": None}
 
     @staticmethod
     def check(header: Dict[str, Any]) -> None:
@@ -131,8 +142,14 @@ class Redraws:
     def updates(self) -> int:
         return self._model.updates_made
 
+    @property
+    def capacity(self) -> int:
+        return keras_api.steps_per_execution_of(self._model)
+
     def record(self, keep: Keep) -> None:
+        _refuse_compiled_steps(self._model)
         self._model.record(keep)
+        self._model.make_train_function(force=True)
 
     def begin(self) -> None:
         pass  # it is built, and its header tells all
@@ -172,41 +189,146 @@ class Redraws:
         return advance
 
 
-Mover = Union[Descent, Redraws]
+class Evolution:
+    """A model that `NaturalEvolutionStrategies` trains: coordinates are what its directions count for."""
+
+    KEYS = {"evolution": dict, "optimizer": dict}
+
+    def __init__(self, trainer: NaturalEvolutionStrategies):
+        self._trainer, self._optimizer = trainer, trainer.optimizer
+        self._scheduled = _is_scheduled(trainer.optimizer)
+
+    @property
+    def variables(self) -> Sequence:
+        return keras_api.trained_of(self._trainer.model.trainable_variables)
+
+    def updates(self) -> int:
+        return int(keras_api.updates_of(self._optimizer))
+
+    @property
+    def capacity(self) -> int:
+        return 1
+
+    def record(self, keep: Keep) -> None:
+        self._trainer.record(keep)
+
+    def begin(self) -> None:
+        _refuse_exclusions(self._trainer.model, self._optimizer)
+
+    @property
+    def shape(self) -> Tuple[int, int]:
+        return 1, self._trainer.directions
+
+    def learning_rate(self) -> Union[float, Tensor]:
+        return np.nan if self._scheduled else self._optimizer.learning_rate
+
+    def describe(self) -> Dict[str, Any]:
+        optimizer = keras.optimizers.serialize(self._optimizer)
+        return {"evolution": self._trainer.update_config(), "optimizer": optimizer}
+
+    @staticmethod
+    def known_before(header: Dict[str, Any]) -> Dict[str, Any]:
+        return {**header, "optimizer": _without_rate(header["optimizer"])}
+
+    @staticmethod
+    def check(header: Dict[str, Any]) -> None:
+        config = header["evolution"]
+        arguments.integer("directions", config["directions"], 1)
+        arguments.positive("sigma", config["sigma"])
+        for name in ("antithetic", "in_place"):
+            arguments.boolean(name, config[name])
+        dict(header["optimizer"]["config"])["learning_rate"]
+
+    @staticmethod
+    def again(header: Dict[str, Any], model: keras.Model) -> Advance:
+        config = header["evolution"]
+        basis = config["basis"]
+        perturbations, _ = perturbations_of(
+            model,
+            config["directions"],
+            basis if isinstance(basis, str) else bases.deserialize(basis),
+            config["compartments"],
+            config["rank"],
+            config["seed"],
+        )
+        population = Population(
+            model, perturbations, config["sigma"], config["antithetic"], False, False, False
+        )
+        offspring = InPlace(population) if config["in_place"] else None
+        optimizer = keras.optimizers.deserialize(header["optimizer"])
+        keras_api.build_optimizer(optimizer, population.variables)
+        update = Update(population, optimizer, offspring)
+
+        @tf.function
+        def step(weights, number):
+            if offspring is not None:
+                offspring.disturb(number)
+            update.apply(weights, number)
+
+        def advance(rate, coordinates, number):
+            if not np.isnan(rate):
+                optimizer.learning_rate = rate
+            step(tf.constant(coordinates), tf.constant(number, tf.int32))
+
+        return advance
 
 
-def of_model(model: keras.Model) -> Mover:
-    """What moves a compiled model's weights.
+Mover = Union[Descent, Redraws, Evolution]
+
+
+def of_model(model: keras.Model, trainer: Optional[NaturalEvolutionStrategies] = None) -> Mover:
+    """What moves the weights of a model in a `fit`: of the model, or of `trainer` where that has one.
 
     Raises:
       TypeError: if its steps are no coordinates.
     """
+    if trainer is not None:
+        return Evolution(trainer)
     if isinstance(model, SubspaceModel) and model.redraw_every is not None:
         return Redraws(model)
     if not isinstance(model.optimizer, RandomBasesDescent):
         raise TypeError(
             f"ReplayLog: the model's optimizer is a {type(model.optimizer).__name__}; it must be a "
             "RandomBasesDescent, without a LossScaleOptimizer around it, or the model a SubspaceModel with "
-            "redraw_every=k."
+            "redraw_every=k, or what trains it a NaturalEvolutionStrategies."
         )
     return Descent(model)
 
 
 def of_header(header: Dict[str, Any]):
     """The class of what moved the weights in a log's run."""
+    if "evolution" in header:
+        return Evolution
     return Redraws if "subspace" in header else Descent
 
 
-def _refuse_exclusions(model: keras.Model) -> None:
-    """Raises if the inner optimizer's weight decay leaves out variables: its configuration does not tell."""
-    inner = model.optimizer.inner_optimizer
-    if not getattr(inner, "weight_decay", None):  # Keras 2.6 has none
+def _is_scheduled(optimizer) -> bool:
+    """Whether a learning rate is a schedule's; not to be asked in a graph, where it fails."""
+    return isinstance(optimizer.get_config()["learning_rate"], dict)
+
+
+def _without_rate(optimizer: Dict[str, Any]) -> Dict[str, Any]:
+    """A serialised optimizer without a learning rate that callbacks may set."""
+    config = dict(optimizer["config"])
+    if not isinstance(config["learning_rate"], dict):
+        del config["learning_rate"]
+    return {**optimizer, "config": config}
+
+
+def _refuse_compiled_steps(model: keras.Model) -> None:
+    if keras_api.step_is_compiled(model):
+        raise ValueError("ReplayLog needs compile(..., jit_compile=False): see its docstring.")
+
+
+def _refuse_exclusions(model: keras.Model, optimizer) -> None:
+    """Raises if an optimizer's weight decay leaves out variables: its configuration does not tell."""
+    if not getattr(optimizer, "weight_decay", None):  # Keras 2.6 has none
         return
     # Private: where both Keras remember it.
     excluded = [
         keras_api.path_of(v)
         for v in keras_api.trained_of(model.trainable_variables)
-        if not inner._use_weight_decay(v)
+        if not optimizer._use_weight_decay(v)
     ]
     if excluded:
         raise ValueError(
