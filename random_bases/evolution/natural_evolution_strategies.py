@@ -18,6 +18,7 @@ from random_bases.batches import stream
 from random_bases.compartments import Compartments
 from random_bases.evolution import shaping
 from random_bases.evolution.low_rank import LowRankPerturbations
+from random_bases.evolution.objectives import ByObjective, Pool
 from random_bases.evolution.offspring import Chunked, InPlace, OwnFactors, OwnWeights, Population
 from random_bases.evolution.updates import Update, perturbations_of
 from random_bases.evolution.workers import group_size, iterator, losses_of_all
@@ -82,7 +83,7 @@ class NaturalEvolutionStrategies:
         et al. does, for reproducing it.
       objective: for what is no loss of a batch, or not differentiable: a Python function of (model, batch),
         or of the model alone if `fit` gets no data, to a number to be minimised. It is called with the
-        offspring's weights in the model. On one replica only.
+        offspring's weights in the model, one after another. On one replica only.
       training: what offspring are called with. False: no dropout noise, normalisation by moving averages,
         which stay as they are; True: as in `Model.fit`.
       memory_limit: bytes for the weights of offspring that are evaluated together, at most 32. If it is less
@@ -90,6 +91,9 @@ class NaturalEvolutionStrategies:
         are moved and moved back (equal up to rounding); on one replica only.
       jit_compile: whether offspring are evaluated in XLA. Without it, those evaluated together are slower.
         None: unless a layer cannot be, such as one of text.
+      processes: how many others evaluate the `objective`, while `fit` runs; the same comes out whatever
+        their number. Each makes the model anew, and gets the objective pickled: a function of a module, in
+        a script whose main part is under `if __name__ == "__main__":`. None: this one evaluates.
       seed: of the directions, an int in [0, 2**64), and of the order of arrays given to `fit`. None: one that
         Python's `random` draws, on one process only.
       rank: of the products of `basis="low_rank"`, and with it only. None: 1.
@@ -128,6 +132,7 @@ class NaturalEvolutionStrategies:
         jit_compile: Optional[bool] = None,
         seed: Optional[int] = None,
         rank: Optional[int] = None,
+        processes: Optional[int] = None,
     ):
         keras_api.check_built(model, trainable=True)
         for name, value in (("antithetic", antithetic), ("training", training)):
@@ -146,6 +151,9 @@ class NaturalEvolutionStrategies:
         memory_limit = arguments.integer("memory_limit", memory_limit, 0)
         if objective is not None and not callable(objective):
             raise TypeError(f"objective={objective!r} must be a function, or None for the compiled loss.")
+        processes = arguments.optional(arguments.integer, "processes", processes, 1)
+        if processes is not None and objective is None:
+            raise ValueError(f"processes={processes} is for an objective; allowed without one: None.")
         self.model = model
         self._strategy = keras_api.strategy_of(model)
         with self._strategy.scope():
@@ -165,10 +173,19 @@ class NaturalEvolutionStrategies:
             model, perturbations, sigma, antithetic, minibatch == "shared", training, jit_compile
         )
         self._own: Union[OwnWeights, OwnFactors] = OwnWeights(self._population)
-        if isinstance(perturbations, LowRankPerturbations):
+        if isinstance(perturbations, LowRankPerturbations) and objective is None:
             self._own = OwnFactors(self._population, perturbations, linear)
         self._rows = min(_MOST_TOGETHER, memory_limit // self._own.bytes)
         self.bytes_per_update: Optional[int] = None
+        self._pool: Optional[Pool] = None
+        if processes is not None:
+            if self.in_place:
+                raise ValueError(
+                    f"memory_limit={memory_limit} has offspring evaluated in the model's own weights, which "
+                    f"only one process does; allowed with processes={processes}: "
+                    f"{self._own.bytes * len(self._population.signs)} or more."
+                )
+            self._pool = Pool(self._population, self.update_config(), objective, processes)
         self._replicas = strategies.replicas(self._strategy)
         if self._replicas > 1:
             self._check_replicas(memory_limit)
@@ -214,14 +231,14 @@ class NaturalEvolutionStrategies:
     @property
     def in_place(self) -> bool:
         """Whether offspring are evaluated one by one in the model's own weights."""
-        return self._objective is not None or self._rows < len(self._population.signs)
+        return self._rows < len(self._population.signs)
 
     @property
     def _group(self) -> Optional[int]:
         """How many of an update's batches come in one piece."""
         # What IPUs deal out among replicas are single ones.
         dealt = self._replicas > 1 and device.of(self._strategy).compiles_whole
-        if self._population.shared or self.in_place or dealt:
+        if self._population.shared or self.in_place or self._objective is not None or dealt:
             return None
         directions = self._rows // len(self._population.signs)
         return group_size(self._perturbations.count // self._replicas, directions)
@@ -338,17 +355,20 @@ class NaturalEvolutionStrategies:
             if self._replicas > 1:
                 keras_api.build_metrics(model, next(iter(data.dataset_from(start))))
         logs: Dict[str, float] = {}
-        for epoch in range(first_epoch, epochs):
-            callback_list.on_epoch_begin(epoch)
-            steps = math.floor((epoch + 1) * updates) - math.floor(epoch * updates)
-            logs = self._train_epoch(batches, steps, callback_list)
-            if validation_data is not None and (epoch + 1) % validation_freq == 0:
-                logs.update(
-                    self._validate(validation_data, validation_batch_size, validation_steps, callback_list)
-                )
-            callback_list.on_epoch_end(epoch, logs)
-            if model.stop_training:
-                break
+        try:
+            for epoch in range(first_epoch, epochs):
+                callback_list.on_epoch_begin(epoch)
+                steps = math.floor((epoch + 1) * updates) - math.floor(epoch * updates)
+                logs = self._train_epoch(batches, steps, callback_list)
+                if validation_data is not None and (epoch + 1) % validation_freq == 0:
+                    validated = validation_data, validation_batch_size, validation_steps, callback_list
+                    logs.update(self._validate(*validated))
+                callback_list.on_epoch_end(epoch, logs)
+                if model.stop_training:
+                    break
+        finally:
+            if self._pool is not None:
+                self._pool.close()
         keras_api.finalize(model)
         callback_list.on_train_end(logs)
         return model.history
@@ -418,10 +438,12 @@ class NaturalEvolutionStrategies:
         if self._made_for is not None and all(a is b for a, b in zip(self._made_for, made_for)):
             return
         self._made_for = made_for
-        in_place = InPlace(self._population, self._objective) if self.in_place else None
-        self._offspring: Union[InPlace, Chunked] = in_place or Chunked(
-            self._population, self._own, self._rows, self._group
-        )
+        in_place = InPlace(self._population) if self.in_place else None
+        self._offspring: Union[InPlace, ByObjective, Chunked]
+        if self._objective is not None:
+            self._offspring = ByObjective(self._population, self._objective, in_place, self._pool)
+        else:
+            self._offspring = in_place or Chunked(self._population, self._own, self._rows, self._group)
         self._apply = Update(self._population, self.optimizer, in_place).apply
         if self._objective is not None:
             self._function = self._update  # calls Python

@@ -255,13 +255,10 @@ class InPlace:
 
     Args:
       population: the population.
-      objective: None for the compiled loss; or a Python function of (model, batch), or of the model
-        alone where there is no data, to a number to be minimised.
     """
 
-    def __init__(self, population: Population, objective: Optional[Callable] = None):
+    def __init__(self, population: Population):
         self._population = population
-        self._objective = objective
         self._programs: Dict[Any, Callable] = {}
         compile_ = (
             compiled if population.jit_compile else lambda function: tf.function(function, autograph=False)
@@ -269,10 +266,8 @@ class InPlace:
         self._evaluate = compile_(self._trace)
 
     def losses(self, iterator: Iterator, update: Tensor, replicas) -> Tensor:
-        """As `Chunked.losses`; with an objective, to be called eagerly."""
+        """As `Chunked.losses`."""
         assert replicas.count == 1
-        if self._objective is not None:
-            return self._losses_by_python(iterator, update)
         count, signs = self._population.perturbations.count, len(self._population.signs)
         shared = next(iterator) if self._population.shared else None
 
@@ -284,27 +279,14 @@ class InPlace:
                 keras_api.update_metrics(self._population.model, batch, keras_api.with_masks(outputs, masks))
                 return value
 
-            return i + 1, array.write(i, tf.stack(self._around(i, update, loss)))
+            return i + 1, array.write(i, tf.stack(self.around(i, update, loss)))
 
         array = tf.TensorArray(tf.float32, count, element_shape=[signs])
         return tf.while_loop(lambda i, _: i < count, write, (tf.constant(0), array), parallel_iterations=1)[
             1
         ].stack()
 
-    def _losses_by_python(self, iterator: Iterator, update: Tensor) -> Tensor:
-        arguments = [self._population.model]
-
-        def loss():
-            return float(self._objective(*arguments))
-
-        rows = []
-        for i in range(self._population.perturbations.count):
-            if iterator is not None and (i == 0 or not self._population.shared):
-                arguments[1:] = [next(iterator)]
-            rows.append(self._around(tf.constant(i), update, loss))
-        return tf.constant(rows, tf.float32)
-
-    def _around(self, index: Tensor, update: Tensor, loss: Callable) -> list:
+    def around(self, index: Tensor, update: Tensor, loss: Callable) -> list:
         """loss() at each sign's offspring of a direction."""
         values, at = [], 0.0
         try:
@@ -320,7 +302,7 @@ class InPlace:
         """What `losses` does to the weights, which are back but for rounding; without its losses."""
 
         def around(index):
-            self._around(index, update, lambda: None)
+            self.around(index, update, lambda: None)
             return (index + 1,)
 
         count = self._population.perturbations.count

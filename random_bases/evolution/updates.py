@@ -3,12 +3,12 @@
 Apart from the losses that these numbers come from, so that a logged run can be gone again without its data.
 """
 
-from typing import Dict, Optional, Tuple, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 import tensorflow as tf
 from tensorflow import Tensor
 
-from random_bases import keras_api
+from random_bases import bases, keras_api
 from random_bases.bases.basis import Basis
 from random_bases.compartments import Compartments
 from random_bases.evolution.low_rank import LowRankPerturbations
@@ -99,6 +99,25 @@ def perturbations_of(
         raise ValueError(f'rank={rank!r} is of basis="low_rank" only; allowed with others: None.')
     paths = [keras_api.path_of(variable) for variable in variables]
     return Perturbations(shapes, paths, count, basis, compartments, seed), {}
+
+
+def population_of(model: keras.Model, config: Dict[str, Any]) -> Population:
+    """The population of a model, for its directions and moves: of a logged run, or in another process.
+
+    Args:
+      model: a built Keras model.
+      config: `NaturalEvolutionStrategies.update_config`.
+    """
+    basis = config["basis"]
+    perturbations, _ = perturbations_of(
+        model,
+        config["directions"],
+        basis if isinstance(basis, str) else bases.deserialize(basis),
+        config["compartments"],
+        config["rank"],
+        config["seed"],
+    )
+    return Population(model, perturbations, config["sigma"], config["antithetic"], False, False, False)
 
 
 def _matrix(linear: Optional[LinearLayer]) -> Optional[Tuple[int, int]]:

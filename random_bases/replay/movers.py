@@ -12,8 +12,8 @@ from tensorflow import Tensor
 
 from random_bases import arguments, bases, keras_api
 from random_bases.evolution import NaturalEvolutionStrategies
-from random_bases.evolution.offspring import InPlace, Population
-from random_bases.evolution.updates import Update, perturbations_of
+from random_bases.evolution.offspring import InPlace
+from random_bases.evolution.updates import Update, population_of
 from random_bases.keras_api import keras
 from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
@@ -241,20 +241,8 @@ class Evolution:
 
     @staticmethod
     def again(header: Dict[str, Any], model: keras.Model) -> Advance:
-        config = header["evolution"]
-        basis = config["basis"]
-        perturbations, _ = perturbations_of(
-            model,
-            config["directions"],
-            basis if isinstance(basis, str) else bases.deserialize(basis),
-            config["compartments"],
-            config["rank"],
-            config["seed"],
-        )
-        population = Population(
-            model, perturbations, config["sigma"], config["antithetic"], False, False, False
-        )
-        offspring = InPlace(population) if config["in_place"] else None
+        population = population_of(model, header["evolution"])
+        offspring = InPlace(population) if header["evolution"]["in_place"] else None
         optimizer = keras.optimizers.deserialize(header["optimizer"])
         keras_api.build_optimizer(optimizer, population.variables)
         update = Update(population, optimizer, offspring)
