@@ -78,6 +78,8 @@ setup(
     ],
     extras_require={
         "experiments": EXPERIMENTS,
+        # configs/intrinsic_cartpole.py and its like, beside "experiments".
+        "rl": ["gymnasium[mujoco]>=1.0"],
         "test": [
             *EXPERIMENTS,
             "pytest>=8",
@@ -85,6 +87,7 @@ setup(
             "hypothesis",
             "packaging",
             "pyyaml",
+            f"gymnasium>=1.0; {CURRENT}",
             f"selenium; {CURRENT}",  # needs typing-extensions 4
             f"exceptiongroup<1.3; {SDK}",  # pytest's; 1.3 needs typing-extensions 4
         ],

@@ -1,8 +1,9 @@
-"""The intrinsic dimension of a network and a data set, in one directory.
+"""The intrinsic dimension of a network and a task, in one directory.
 
 A network is trained directly, then in d fixed random directions (`random_bases.SubspaceModel`), for
 the d that `random_bases.analysis.intrinsic_dimension.search` asks for: Li et al. 2018
-(arXiv:1804.08838). Both with Adam at a constant learning rate, without augmentation.
+(arXiv:1804.08838). On images both with Adam at a constant learning rate, without augmentation; as the policy
+of an environment as `experiments.reinforcement` has it, with returns in the place of accuracies.
 
 | file                  | content                                                          |
 | --------------------- | ---------------------------------------------------------------- |
@@ -20,12 +21,12 @@ import csv
 import math
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import ml_collections
 
 import random_bases
-from experiments import brief, datasets, networks, results, training
+from experiments import brief, datasets, networks, reinforcement, results, training
 from experiments.figures import curves
 from random_bases import files, locks
 from random_bases.analysis import intrinsic_dimension
@@ -36,8 +37,26 @@ from random_bases.tensors import size_of
 SHUFFLES = ("", "pixels", "labels")
 ACCURACIES = ("test", "train")
 
-# What decides which trainings there are, or where the data lies, but not what one of them gives.
-_FREE = ("data_dir", "seeds", "start", "fraction", "growth", "resolution")
+# What decides which trainings there are, or where and by whom, but not what one of them gives.
+_FREE = ("data_dir", "seeds", "start", "fraction", "growth", "resolution", "processes")
+
+
+class Task(NamedTuple):
+    """What a search asks of what is trained.
+
+    Attributes:
+      parameters: D.
+      train: (d or None, seed, verbose) -> accuracy or return.
+      threshold: the mean of direct trainings -> what the intrinsic dimension must reach.
+      measure: what `train` gives, in words.
+      title: of the figure.
+    """
+
+    parameters: int
+    train: Callable[[Optional[int], int, int], float]
+    threshold: Callable[[float], float]
+    measure: str
+    title: str
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -80,7 +99,14 @@ def default_config() -> ml_collections.ConfigDict:
 
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises ValueError or TypeError for unknown or missing keys, wrong types and bad values."""
-    training.check_keys(config, default_config())
+    plays = "environment" in config
+    training.check_keys(config, reinforcement.default_config() if plays else default_config())
+    if not 0 < config.fraction <= 1:
+        raise ValueError(f"config.fraction={config.fraction} must be in (0, 1].")
+    if plays:
+        _check_seeds(config.seeds)
+        reinforcement.check_config(config)
+        return
     training.check_task(config)
     for key, allowed in (("shuffle", SHUFFLES), ("accuracy", ACCURACIES)):
         if config[key] not in allowed:
@@ -95,9 +121,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for key in ("batch_size", "epochs"):
         if config[key] < 1:
             raise ValueError(f"config.{key}={config[key]} must be at least 1.")
-    if not 0 < config.fraction <= 1:
-        raise ValueError(f"config.fraction={config.fraction} must be in (0, 1].")
-    for seed in (config.shuffle_seed, *config.seeds):
+    _check_seeds((config.shuffle_seed, *config.seeds))
+
+
+def _check_seeds(seeds) -> None:
+    for seed in seeds:
         if not (isinstance(seed, int) and 0 <= seed < 2**31):
             raise ValueError(f"config.seeds, config.shuffle_seed: {seed!r} must be an int in [0, 2**31).")
 
@@ -161,8 +189,8 @@ def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: i
     """Searches the intrinsic dimension in `workdir`, or what is left to search, and returns the results.
 
     Args:
-      config: as `default_config`. Seeds and all that only steers the search may differ from those of a
-        search found in `workdir`: what it trained is used.
+      config: as `default_config`, here or in `experiments.reinforcement`. Seeds and all that only steers
+        the search may differ from those of a search found in `workdir`: what it trained is used.
       workdir: the search's directory; made if absent.
       verbose: 0: silent, 1: a progress bar for each training, 2: a line.
 
@@ -180,23 +208,50 @@ def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: i
     workdir = Path(workdir)
     wanted = {key: value for key, value in config.to_dict().items() if key not in _FREE}
     results.check_config(workdir / "config.json", wanted, but=())
-    data = load_data(config)
-    datasets.steps_per_epoch(data.train, config.batch_size)
-    model = networks.get(config.network, data.input_shape, data.num_classes)
-    parameters = sum(size_of(v.shape) for v in model.trainable_variables)
-    how = (config.start, parameters, config.seeds, config.growth, config.resolution)
+    task = _policy(config) if "environment" in config else _images(config)
+    how = (config.start, task.parameters, config.seeds, config.growth, config.resolution)
     intrinsic_dimension.check_search(*how)
     workdir.mkdir(parents=True, exist_ok=True)
     with locks.held(workdir):
         results.check_config(workdir / "config.json", wanted, but=())  # again, now that it is locked
         results.write_json(workdir / "config.json", wanted)
-        return _search(config, data, parameters, how, workdir, verbose)
+        return _search(config, task, how, workdir, verbose)
+
+
+def _images(config: ml_collections.ConfigDict) -> Task:
+    data = load_data(config)
+    datasets.steps_per_epoch(data.train, config.batch_size)
+    model = networks.get(config.network, data.input_shape, data.num_classes)
+    parameters = _count(model)
+    shuffled = f", {config.shuffle} shuffled" if config.shuffle else ""
+    return Task(
+        parameters,
+        lambda dimensions, seed, verbose: train(config, data, dimensions, seed, verbose),
+        lambda direct: config.fraction * direct,
+        f"{config.accuracy} accuracy",
+        f"{config.network} on {config.dataset}{shuffled}, D = {parameters:,}, {config.epochs} epochs",
+    )
+
+
+def _policy(config: ml_collections.ConfigDict) -> Task:
+    parameters = _count(reinforcement.network(config, 0))
+    solved = config.fraction * reinforcement.solved_by(config.environment)
+    return Task(
+        parameters,
+        lambda dimensions, seed, verbose: reinforcement.train(config, dimensions, seed, verbose),
+        lambda direct: solved,
+        "mean return",
+        f"{config.environment}, D = {parameters:,}, at most {config.updates} updates of {config.population}",
+    )
+
+
+def _count(model: keras.Model) -> int:
+    return sum(size_of(v.shape) for v in model.trainable_variables)
 
 
 def _search(
     config: ml_collections.ConfigDict,
-    data: datasets.ImageDataset,
-    parameters: int,
+    task: Task,
     how: Tuple[Any, ...],
     workdir: Path,
     verbose: int,
@@ -210,28 +265,29 @@ def _search(
 
     def evaluate(dimensions: Optional[int], seed: int) -> float:
         method = "direct" if dimensions is None else "subspace"
-        trained = parameters if dimensions is None else dimensions
+        trained = task.parameters if dimensions is None else dimensions
         path = directory / f"{method}_d{trained}_seed{seed}.json"
         if not path.exists():
             if verbose:
                 what = "direct training" if dimensions is None else f"d = {dimensions}"
                 print(f"{what}, seed {seed}", flush=True)
             start = time.perf_counter()
-            accuracy = train(config, data, dimensions, seed, verbose)
+            accuracy = task.train(dimensions, seed, verbose)
             seconds = time.perf_counter() - start
             results.write_json(path, {"accuracy": accuracy, "seconds": seconds})
             if verbose:
-                print(f"  {config.accuracy} accuracy {accuracy:.4f}", flush=True)
+                print(f"  {task.measure} {accuracy:.4f}", flush=True)
         found = results.read_json(path)
         rows.append({"method": method, "dimensions": trained, "seed": seed, **found})
         return found["accuracy"]
 
     direct = [evaluate(None, seed) for seed in config.seeds]
     mean = math.fsum(direct) / len(direct)
-    found = intrinsic_dimension.search(evaluate, config.fraction * mean, *how)
+    found = intrinsic_dimension.search(evaluate, task.threshold(mean), *how)
     content = {
         "config": config.to_dict(),
-        "parameters": parameters,
+        "parameters": task.parameters,
+        "measure": task.measure,
         "direct": {"accuracies": direct, "mean": mean},
         "threshold": found.threshold,
         "intrinsic_dimension": found.dimensions,
@@ -247,16 +303,11 @@ def _search(
         mean,
         found.threshold,
         found.dimensions,
-        title=f"{_describe(config)}, D = {parameters:,}, {config.epochs} epochs",
-        ylabel=f"{config.accuracy} accuracy",
+        title=task.title,
+        ylabel=task.measure,
     )
     results.write_json(workdir / "results.json", content)
     return results.read_json(workdir / "results.json")
-
-
-def _describe(config: ml_collections.ConfigDict) -> str:
-    shuffled = f", {config.shuffle} shuffled" if config.shuffle else ""
-    return f"{config.network} on {config.dataset}{shuffled}"
 
 
 def _write_csv(path: Path, rows: List[Dict[str, Any]]) -> None:

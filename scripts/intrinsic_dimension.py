@@ -4,8 +4,9 @@ python scripts/intrinsic_dimension.py [--config=configs/intrinsic_digits.py] \
     [--workdir=runs/intrinsic_digits]
 
 It is the smallest number of fixed random directions in which training reaches 90% of the accuracy of
-training all weights. The default takes two minutes on two cores; the other configs/intrinsic_*.py are
-the experiments of the paper. Writes `results.json`, `evaluations.csv` and `accuracy.png` into the
+training all weights, or in which a policy solves its environment. The default takes two minutes on two cores;
+the other configs/intrinsic_*.py are the experiments of the paper; those of policies need
+`pip install 'random-bases[rl]'`. Writes `results.json`, `evaluations.csv` and `accuracy.png` into the
 working directory. A search that was killed goes on where it was when the same command is given again;
 no training that has finished is run again. Exit status: as of scripts/train.py.
 """
@@ -38,13 +39,15 @@ def main(argv):
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     config = _CONFIG.value
     if _DATA_DIR.value is not None:
+        if "data_dir" not in config:
+            raise app.UsageError("--data_dir is of searches on images; this configuration has none.")
         config.data_dir = _DATA_DIR.value
     result = intrinsic.run(config, _WORKDIR.value, int(_VERBOSE.value))
     print()
     print(results.format_table([_row(point, result) for point in result["curve"]]))
     print(
         f"\nDirect training of all {result['parameters']:,} parameters: {result['direct']['mean']:.4f}; "
-        f"{config.fraction:.0%} of it: {result['threshold']:.4f}"
+        f"to be reached: {result['threshold']:.4f}"
     )
     if result["intrinsic_dimension"] is None:
         print(f"Not reached by any d up to {result['largest_below']:,}")
@@ -56,7 +59,7 @@ def main(argv):
 def _row(point, result):
     return {
         "d": str(point["dimensions"]),
-        f"{result['config']['accuracy']} accuracy": f"{point['mean']:.4f}",
+        result["measure"]: f"{point['mean']:.4f}",
         "of direct": f"{100 * point['mean'] / result['direct']['mean']:.1f}%",
     }
 

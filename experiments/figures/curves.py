@@ -74,47 +74,48 @@ def intrinsic_dimension(
     title: str,
     ylabel: str,
 ) -> None:
-    """Accuracy against d with the intrinsic dimension, as in Figure 2 of Li et al. 2018.
+    """Accuracy or return against d with the intrinsic dimension, as in Figure 2 of Li et al. 2018.
 
     Args:
       path: the file; its ending chooses the format.
-      curve: accuracy (a fraction) against d.
-      direct: mean accuracy of the directly trained network.
-      threshold: the accuracy that the intrinsic dimension reaches.
+      curve: accuracy (a fraction), or return, against d.
+      direct: the mean of the directly trained network.
+      threshold: what the intrinsic dimension reaches.
       dimensions: the intrinsic dimension; None if it was not found.
       title: above the figure.
-      ylabel: what the accuracy is of.
+      ylabel: what it is; "... accuracy" is shown in percent.
     """
     figure = Figure(figsize=(6.0, 4.2))
     axes = figure.add_subplot()
-    axes.axhline(100 * direct, color="black", linewidth=1.2, label=f"direct: {100 * direct:.1f}%")
+    scale, unit = (100, "%") if ylabel.endswith("accuracy") else (1, "")
+    axes.axhline(scale * direct, color="black", linewidth=1.2, label=f"direct: {scale * direct:.1f}{unit}")
     axes.axhline(
-        100 * threshold,
+        scale * threshold,
         color="black",
         linewidth=1.2,
         linestyle=":",
-        label=f"{100 * threshold / direct:.0f}% of it: {100 * threshold:.1f}%",
+        label=f"{100 * threshold / direct:.0f}% of it: {scale * threshold:.1f}{unit}",
     )
-    axes.plot([p.dimensions for p in curve], [100 * p.mean for p in curve], color="tab:blue", alpha=0.4)
-    every = [(p.dimensions, 100 * accuracy) for p in curve for accuracy in p.accuracies]
+    axes.plot([p.dimensions for p in curve], [scale * p.mean for p in curve], color="tab:blue", alpha=0.4)
+    every = [(p.dimensions, scale * accuracy) for p in curve for accuracy in p.accuracies]
     axes.plot(*zip(*every), ".", color="tab:blue", alpha=0.5, label="subspace, each seed")
     axes.plot(
         [p.dimensions for p in curve],
-        [100 * p.mean for p in curve],
+        [scale * p.mean for p in curve],
         "o",
         markerfacecolor="white",
         color="tab:blue",
         label="mean",
     )
     if dimensions is not None:
-        (mean,) = [100 * p.mean for p in curve if p.dimensions == dimensions]
+        (mean,) = [scale * p.mean for p in curve if p.dimensions == dimensions]
         axes.plot([dimensions], [mean], "o", color="tab:blue", markersize=9, label=f"d = {dimensions:,}")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("subspace dimension d")
-    axes.set_ylabel(f"{ylabel} (%)")
+    axes.set_ylabel(f"{ylabel} (%)" if unit else ylabel)
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")

@@ -355,17 +355,21 @@ class SubspaceModel(keras.Model):
     def non_trainable_variables(self):
         return _without(self.trainable_weights, self.variables)
 
+    def theta(self) -> List[tf.Tensor]:
+        """What the wrapped model is called with: theta0 + P c, in the order of its trained variables."""
+        # On the device that trained it, whose directions they are.
+        return strategies.call(
+            strategy_of(self),
+            lambda: self._parametrisation.theta(keras_api.value_of(self.coordinates), self._draw()),
+        )
+
     def materialize(self) -> keras.Model:
         """An ordinary, uncompiled model with the trained weights and the moving statistics: a clone.
 
         Raises:
           ValueError: if Keras cannot clone the wrapped model.
         """
-        # On the device that trained it, whose directions they are.
-        theta = strategies.call(
-            strategy_of(self),
-            lambda: self._parametrisation.theta(keras_api.value_of(self.coordinates), self._draw()),
-        )
+        theta = self.theta()
         clone = clone_model(self.model)
         trained = {id(v): value for v, value in zip(self._parametrisation.variables, theta)}
         for variable, new in zip(keras_api.variables_of(self.model), keras_api.variables_of(clone)):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import datasets, intrinsic, networks, results, training
+from experiments import datasets, intrinsic, networks, reinforcement, results, training
 from random_bases import locks
 from random_bases.batches import without_autotuning
 from tests.lock_holder import holding
@@ -250,9 +250,14 @@ CONFIGS = sorted((ROOT / "configs").glob("intrinsic_*.py"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configs_are_valid_and_say_how_they_are_run(path):
     config = read_config(path)
+    if "environment" in config:
+        what = {"CartPole-v1": "gymnasium", "InvertedPendulum-v5": "mujoco"}[config.environment]
+        pytest.importorskip(what, reason=f"needs {what}, of the extra [rl]")
+        model = reinforcement.network(config, 0)
+    else:
+        shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[config.dataset]
+        model = networks.get(config.network, shape)
     intrinsic.check_config(config)
-    shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[config.dataset]
-    model = networks.get(config.network, shape)
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert f"--config=configs/{path.name}" in docstring
     assert f"D = {model.count_params():,}" in docstring
@@ -261,6 +266,7 @@ def test_configs_are_valid_and_say_how_they_are_run(path):
 
 def test_the_experiments_of_li_2018_are_there():
     assert {path.stem for path in CONFIGS} == {
+        "intrinsic_cartpole",
         "intrinsic_digits",
         "intrinsic_fc_mnist",
         "intrinsic_fc_mnist_pixels",
@@ -269,6 +275,7 @@ def test_the_experiments_of_li_2018_are_there():
         "intrinsic_lenet_mnist",
         "intrinsic_lenet_mnist_pixels",
         "intrinsic_lenet_cifar10",
+        "intrinsic_pendulum",
     }
 
 
