@@ -1,6 +1,7 @@
 """NaturalEvolutionStrategies against evosax's Open_ES (JAX), each in a process.
 
-The same two problems, start, population, sigma, learning rate, centred ranks and antithetic pairs. evosax
+The same two problems, start, population, sigma, learning rate, centred ranks and antithetic pairs; the
+network with low-rank perturbations, too. evosax
 is on PyPI; say which Python has it, and where mnist.npz is:
 
     PEER_PYTHON=/path/to/venv/bin/python DATA_DIR=/path/to/data python -m benchmarks --only=evolution
@@ -32,23 +33,28 @@ def run() -> List[Figure]:
     python, directory = os.environ["PEER_PYTHON"], os.environ["DATA_DIR"]
     figures = []
     for problem in PROBLEMS:
-        pairs = [
+        bases = ["normal"] if problem == "quadratic" else ["normal", "low_rank"]
+        runs = [
             (
-                in_process("benchmarks.evolution_ours", problem, seed, directory),
                 in_process("benchmarks.evolution_theirs", problem, seed, directory, python=python),
+                *(
+                    in_process("benchmarks.evolution_ours", problem, seed, directory, basis)
+                    for basis in bases
+                ),
             )
             for seed in range(_SEEDS)
         ]
 
-        def of(key, pairs=pairs):
-            return [float(np.median([pair[i][key] for pair in pairs])) for i in (0, 1)]
+        def of(key, which, runs=runs):
+            return float(np.median([each[which][key] for each in runs]))
 
         population, _, _, updates = PROBLEMS[problem]
-        name = f"{problem}, population {population}"
-        loss, peer = of("loss")
-        what = f"loss after {updates} updates, {name}"
-        figures.append(Figure(what, "evosax Open_ES", loss, peer, "", loss / peer, "<= 1.02"))
-        ms, peer = of("ms")
-        figures.append(Figure(f"update, {name}", "evosax Open_ES", ms, peer, "ms", ms / peer))
+        for which, basis in enumerate(bases, start=1):
+            name = f"{problem}, population {population}, {basis}"
+            loss, peer = of("loss", which), of("loss", 0)
+            what = f"loss after {updates} updates, {name}"
+            figures.append(Figure(what, "evosax Open_ES", loss, peer, "", loss / peer, "<= 1.02"))
+            ms, peer = of("ms", which), of("ms", 0)
+            figures.append(Figure(f"update, {name}", "evosax Open_ES", ms, peer, "ms", ms / peer))
     figures.append(Figure(f"update, {name}", "2020 code", ms, _MS_2020, "ms", ms / _MS_2020, "<= 1"))
     return figures

@@ -1,4 +1,4 @@
-"""One run with random_bases: `python -m benchmarks.evolution_ours PROBLEM SEED DATA_DIR`."""
+"""One run with random_bases: `python -m benchmarks.evolution_ours PROBLEM SEED DATA_DIR [BASIS]`."""
 
 import json
 import sys
@@ -44,13 +44,13 @@ def _problem(name: str, directory: str):
     return model, (x[:50000], y[:50000]), (x[50000:], y[50000:])
 
 
-def main(name: str, seed: str, directory: str) -> None:
+def main(name: str, seed: str, directory: str, basis: str = "normal") -> None:
     """Prints the held-out loss at the end and the milliseconds of an update."""
     population, sigma, rate, updates = PROBLEMS[name]
     model, data, held_out = _problem(name, directory)
     model.set_weights(start(name))
     nes = rb.NaturalEvolutionStrategies(
-        model, population, sigma, learning_rate=rate, antithetic=True, seed=int(seed)
+        model, population, sigma, learning_rate=rate, antithetic=True, basis=basis, seed=int(seed)
     )
     times = []
 
