@@ -79,7 +79,7 @@ setup(
     extras_require={
         "experiments": EXPERIMENTS,
         # configs/intrinsic_cartpole.py and its like, beside "experiments".
-        "rl": ["gymnasium[mujoco]>=1.0"],
+        "rl": ["gymnasium[mujoco]>=1.0", "ale-py>=0.11"],
         "test": [
             *EXPERIMENTS,
             "pytest>=8",

@@ -235,11 +235,11 @@ def _images(config: ml_collections.ConfigDict) -> Task:
 
 def _policy(config: ml_collections.ConfigDict) -> Task:
     parameters = _count(reinforcement.network(config, 0))
-    solved = config.fraction * reinforcement.solved_by(config.environment)
+    enough = reinforcement.enough(config)
     return Task(
         parameters,
         lambda dimensions, seed, verbose: reinforcement.train(config, dimensions, seed, verbose),
-        lambda direct: solved,
+        lambda direct: enough,
         "mean return",
         f"{config.environment}, D = {parameters:,}, at most {config.updates} updates of {config.population}",
     )

@@ -12,6 +12,8 @@ from typing import Any, Callable, List, Optional, Sequence
 
 import ml_collections
 import numpy as np
+import tensorflow as tf
+from ml_collections import config_dict
 
 import random_bases
 from random_bases import keras_api
@@ -25,8 +27,10 @@ def default_config() -> ml_collections.ConfigDict:
     """The configuration of a search, each key with its default.
 
     Keys:
-      environment: of gymnasium, with a threshold of the return that solves it.
-      widths: of the policy's hidden layers, of tanh units.
+      environment: of gymnasium; "ALE/..." are Atari's games, seen as two frames of grey pixels.
+      solved: the return that solves it; None: that of gymnasium's registry.
+      widths: of the policy's hidden layers, of tanh units; before them are two convolutions where it sees
+        pixels.
       basis: a name in `random_bases.bases.names()`.
       population: offspring in an update.
       sigma, learning_rate: the perturbations' standard deviation and Adam's rate for all D weights. In d
@@ -41,6 +45,7 @@ def default_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
             "environment": "CartPole-v1",
+            "solved": config_dict.placeholder(float),
             "widths": (32, 32),
             "basis": "hadamard",
             "population": 32,
@@ -72,20 +77,24 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"config.{key}={config[key]} must be positive.")
     if config.processes < 0:
         raise ValueError(f"config.processes={config.processes} must be at least 0.")
-    solved_by(config.environment)
+    enough(config)
 
 
-def solved_by(environment: str) -> float:
-    """The return that solves an environment, by gymnasium's registry.
+def enough(config: ml_collections.ConfigDict) -> float:
+    """The mean return that the intrinsic dimension must reach.
 
     Raises:
-      ValueError: if the environment is unknown, or there is no such return.
-      ModuleNotFoundError: without gymnasium.
+      ValueError: if the environment is unknown, or nobody says what solves it.
+      ModuleNotFoundError: without gymnasium, or what the environment needs.
     """
-    found = _make(environment).spec.reward_threshold
-    if found is None:
-        raise ValueError(f"config.environment={environment!r} has no threshold of the return that solves it.")
-    return float(found)
+    known = _make(config.environment).spec.reward_threshold
+    solved = known if config.solved is None else config.solved
+    if solved is None:
+        raise ValueError(
+            f"config.solved=None, but gymnasium does not say which return solves {config.environment!r}; "
+            "allowed: a number."
+        )
+    return config.fraction * float(solved)
 
 
 def network(config: ml_collections.ConfigDict, seed: int) -> keras.Model:
@@ -93,16 +102,30 @@ def network(config: ml_collections.ConfigDict, seed: int) -> keras.Model:
     environment = _make(config.environment)
     actions = environment.action_space
     outputs = int(actions.n) if hasattr(actions, "n") else actions.shape[0]
+    shape = environment.observation_space.shape
     set_random_seed(seed)
     layers = [keras.layers.Dense(width, activation="tanh") for width in config.widths]
-    inputs = keras.Input(environment.observation_space.shape)
-    return keras.Sequential([inputs, *layers, keras.layers.Dense(outputs)])
+    seen = _of_pixels() if len(shape) == 3 else []
+    return keras.Sequential([keras.Input(shape), *seen, *layers, keras.layers.Dense(outputs)])
+
+
+def _of_pixels() -> List[keras.layers.Layer]:
+    """Two frames [2, 210, 160] of a game: what lies between the walls, at half the size, and convolutions."""
+    return [
+        keras.layers.Permute((2, 3, 1)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Cropping2D(((34, 16), (0, 0))),
+        keras.layers.AveragePooling2D(2),
+        keras.layers.Conv2D(16, 8, strides=4, activation="relu"),
+        keras.layers.Conv2D(32, 4, strides=2, activation="relu"),
+        keras.layers.Flatten(),
+    ]
 
 
 class Return:
     """The mean return of a policy, times `sign`: an objective of `NaturalEvolutionStrategies`.
 
-    Plays in NumPy: for networks as small as these a call of a Keras model takes longer than the environment.
+    Dense networks play in NumPy: a call of a Keras model takes longer than a step of most environments.
 
     Args:
       environment: of gymnasium.
@@ -112,12 +135,28 @@ class Return:
     def __init__(self, environment: str, sign: float = -1.0):
         self._environment = environment
         self._sign = sign
+        self._player: Optional[keras.Model] = None
+
+    def __reduce__(self):
+        return Return, (self._environment, self._sign)
 
     def __call__(self, model: keras.Model, batch: Sequence[Any]) -> float:
-        """Plays an episode for each seed in batch[0], float [episodes, 1]."""
-        act = policy(weights_of(model), _make(self._environment).action_space)
+        """Plays an episode for each seed in batch[0], [episodes, 1]."""
+        act = self._policy(model)
         seeds = np.asarray(batch[0]).ravel().astype(np.int64)
         return self._sign * float(np.mean([play(self._environment, act, int(seed)) for seed in seeds]))
+
+    def _policy(self, model: keras.Model) -> Callable[[np.ndarray], Any]:
+        actions, weights = _make(self._environment).action_space, weights_of(model)
+        network = model.model if isinstance(model, random_bases.SubspaceModel) else model
+        if all(isinstance(layer, keras.layers.Dense) for layer in network.layers):
+            return dense_policy(weights, actions)
+        if self._player is None:
+            self._player = keras_api.clone(network)
+            self._call = tf.function(self._player, autograph=False)
+        for variable, value in zip(self._player.trainable_variables, weights):
+            variable.assign(value)
+        return lambda seen: _action(self._call(tf.constant(seen[np.newaxis], tf.float32))[0].numpy(), actions)
 
 
 def weights_of(model: keras.Model) -> List[np.ndarray]:
@@ -127,7 +166,7 @@ def weights_of(model: keras.Model) -> List[np.ndarray]:
     return [keras_api.value_of(variable).numpy() for variable in model.trainable_variables]
 
 
-def policy(weights: List[np.ndarray], actions) -> Callable[[np.ndarray], Any]:
+def dense_policy(weights: List[np.ndarray], actions) -> Callable[[np.ndarray], Any]:
     """The function of an observation to an action, of dense layers with tanh between them."""
     pairs = list(zip(weights[::2], weights[1::2]))
 
@@ -136,12 +175,16 @@ def policy(weights: List[np.ndarray], actions) -> Callable[[np.ndarray], Any]:
         for kernel, bias in pairs[:-1]:
             hidden = np.tanh(hidden @ kernel + bias)
         kernel, bias = pairs[-1]
-        outputs = hidden @ kernel + bias
-        if hasattr(actions, "n"):
-            return int(np.argmax(outputs))
-        return np.clip(outputs, actions.low, actions.high)
+        return _action(hidden @ kernel + bias, actions)
 
     return act
+
+
+def _action(outputs: np.ndarray, actions) -> Any:
+    """What a policy does by its outputs."""
+    if hasattr(actions, "n"):
+        return int(np.argmax(outputs))
+    return np.clip(outputs, actions.low, actions.high)
 
 
 def play(environment: str, act: Callable[[np.ndarray], Any], seed: int) -> float:
@@ -184,7 +227,7 @@ def train(config: ml_collections.ConfigDict, dimensions: Optional[int], seed: in
         seed=seed,
         processes=config.processes or None,
     )
-    watch = _Best(config, config.fraction * solved_by(config.environment))
+    watch = _Best(config)
     played = config.updates * nes.batches_per_update * config.episodes
     nes.fit(
         (seed + np.arange(played, dtype=np.int32)).reshape(-1, 1),
@@ -201,11 +244,11 @@ def train(config: ml_collections.ConfigDict, dimensions: Optional[int], seed: in
 class _Best(keras.callbacks.Callback):
     """Evaluates after every epoch, and ends training when the mean return is enough."""
 
-    def __init__(self, config: ml_collections.ConfigDict, enough: float):
+    def __init__(self, config: ml_collections.ConfigDict):
         super().__init__()
         self._objective = Return(config.environment, sign=1.0)
         self._episodes = np.arange(config.test_episodes) + _FIRST_TEST_EPISODE
-        self._enough = enough
+        self._enough = enough(config)
         self.best = -math.inf
 
     def on_epoch_end(self, epoch, logs=None):
@@ -219,11 +262,20 @@ class _Best(keras.callbacks.Callback):
 @functools.lru_cache(maxsize=None)
 def _make(environment: str):
     """An environment of this process."""
+    atari = environment.startswith("ALE/")
     try:
         import gymnasium
+
+        if atari:
+            import ale_py
+
+            gymnasium.register_envs(ale_py)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}; pip install 'random_bases[rl]' has what it needs.") from None
+        raise ModuleNotFoundError(f"{error}; pip install 'random-bases[rl]' has what it needs.") from None
+    # Without chance in the game's actions: returns are functions of weights and seeds.
+    options = {"obs_type": "grayscale", "frameskip": 4, "repeat_action_probability": 0.0} if atari else {}
     try:
-        return gymnasium.make(environment)
+        made = gymnasium.make(environment, **options)
     except gymnasium.error.Error as error:
         raise ValueError(f"config.environment={environment!r} is not possible: {error}") from None
+    return gymnasium.wrappers.FrameStackObservation(made, 2) if atari else made

@@ -251,7 +251,8 @@ CONFIGS = sorted((ROOT / "configs").glob("intrinsic_*.py"))
 def test_configs_are_valid_and_say_how_they_are_run(path):
     config = read_config(path)
     if "environment" in config:
-        what = {"CartPole-v1": "gymnasium", "InvertedPendulum-v5": "mujoco"}[config.environment]
+        needs = {"CartPole-v1": "gymnasium", "InvertedPendulum-v5": "mujoco", "ALE/Pong-v5": "ale_py"}
+        what = needs[config.environment]
         pytest.importorskip(what, reason=f"needs {what}, of the extra [rl]")
         model = reinforcement.network(config, 0)
     else:
@@ -276,6 +277,7 @@ def test_the_experiments_of_li_2018_are_there():
         "intrinsic_lenet_mnist_pixels",
         "intrinsic_lenet_cifar10",
         "intrinsic_pendulum",
+        "intrinsic_pong",
     }
 
 

@@ -47,7 +47,7 @@ def test_a_policy_is_its_keras_model(dimensions):
     if dimensions is not None:
         called = rb.SubspaceModel(model, dimensions, basis="rademacher", seed=0)
         called.coordinates.assign(np.linspace(-1, 1, dimensions))
-    act = reinforcement.policy(reinforcement.weights_of(called), gymnasium.spaces.Discrete(2))
+    act = reinforcement.dense_policy(reinforcement.weights_of(called), gymnasium.spaces.Discrete(2))
     observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     expected = np.argmax(called(observations), axis=1)
     assert [act(observation) for observation in observations] == expected.tolist()
@@ -56,7 +56,7 @@ def test_a_policy_is_its_keras_model(dimensions):
 
 def test_continuous_actions_are_clipped_to_what_is_allowed():
     box = gymnasium.spaces.Box(-0.5, 0.5, (1,))
-    act = reinforcement.policy([np.array([[2.0]], np.float32), np.array([0.1], np.float32)], box)
+    act = reinforcement.dense_policy([np.array([[2.0]], np.float32), np.array([0.1], np.float32)], box)
     assert [float(act(np.array([x]))[0]) for x in (0.1, 3.0, -3.0)] == [pytest.approx(0.3), 0.5, -0.5]
 
 
@@ -113,7 +113,7 @@ def test_a_search_finds_d_and_goes_on_where_it_was(tmp_path, monkeypatch):
     ("changes", "match"),
     [
         ({"environment": "NoSuch-v0"}, "config.environment='NoSuch-v0' is not possible"),
-        ({"environment": "random_bases/Open-v0"}, "has no threshold of the return that solves it"),
+        ({"environment": "random_bases/Open-v0"}, "config.solved=None, but gymnasium does not say"),
         ({"basis": "no"}, "config.basis='no' is unknown"),
         ({"population": 0}, "config.population=0 must be at least 1"),
         ({"sigma": -1.0}, "config.sigma=-1.0 must be positive"),
@@ -140,3 +140,35 @@ def test_the_pendulum_is_solved_in_8_directions():
     pytest.importorskip("mujoco", reason="needs MuJoCo, of the extra [rl]")
     config = config_of(environment="InvertedPendulum-v5", widths=(32, 32), population=32, updates=100)
     assert reinforcement.train(config, 8, 0, verbose=0) >= 950
+
+
+@pytest.mark.parametrize("dimensions", [None, 5])
+def test_what_is_not_dense_plays_by_its_keras_model(dimensions, monkeypatch):
+    monkeypatch.setattr(reinforcement, "_make", lambda environment: Line())
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Rescaling(2.0)(inputs)))
+    model.set_weights([np.array([[0.1]]), np.array([0.05])])
+    called = model if dimensions is None else rb.SubspaceModel(model, 2, basis="rademacher", seed=0)
+    objective = reinforcement.Return("line", 1.0)
+    returns = []
+    for weights in ([0.1, 0.05], [-0.2, 0.3]):  # the same player, with other weights
+        if dimensions is None:
+            model.set_weights([np.array([[weights[0]]]), np.array([weights[1]])])
+        else:
+            called.coordinates.assign(weights)
+        kernel, bias = reinforcement.weights_of(called)
+        dense = reinforcement.dense_policy([2 * kernel, bias], Line.action_space)
+        returns.append(objective(called, (SEEDS,)))
+        assert returns[-1] == pytest.approx(
+            np.mean([reinforcement.play("line", dense, int(seed)) for seed in SEEDS.ravel()]), rel=1e-5
+        )
+    assert abs(returns[0] - returns[1]) > 0.1
+
+
+@pytest.mark.slow
+def test_pong_is_played_from_pixels():
+    pytest.importorskip("ale_py", reason="needs Atari's games, of the extra [rl]")
+    config = config_of(environment="ALE/Pong-v5", solved=18.0, widths=(256,), population=2, updates=1)
+    config.update({"evaluate_every": 1, "test_episodes": 1})
+    assert reinforcement.network(config, 0).count_params() == 536_374
+    assert -21 <= reinforcement.train(config, 100, 0, verbose=0) <= 21
