@@ -42,10 +42,11 @@ def trained_in(
         return rb.NaturalEvolutionStrategies(model, optimizer=made or OPTIMIZERS[optimizer](), **arguments)
 
 
-def fit(nes, kind, epochs=2, first=0):
+def fit(nes, kind, epochs=2, first=0, callbacks=()):
     """Epochs of two updates, on arrays or a dataset; returns the history."""
     x, y = data(examples=64)
     options = {"epochs": epochs, "initial_epoch": first, "steps_per_epoch": 2, "verbose": 0}
+    options["callbacks"] = list(callbacks)
     if kind == "arrays":
         return nes.fit(x, y, batch_size=4, **options).history
     rows = tf.data.Dataset.from_tensor_slices((x, y))
@@ -66,6 +67,7 @@ def case(strategy, kind="arrays", stopped=False, **arguments):
     shapes = collectives(lambda: history.update(fit(nes, kind)))
     expected = fit(alone, kind)
     replicas = [flat([v.numpy() for v in vs]) for vs in zip(*map(per_replica, nes.model.trainable_variables))]
+    again, replayed = resumed(strategy, kind, arguments) if stopped else (None, None)
     return {
         "difference": float(np.abs(weights(nes) - weights(alone)).max()),
         "moved": float(np.abs(weights(alone) - flat(values(dense_model().trainable_variables))).max()),
@@ -75,19 +77,22 @@ def case(strategy, kind="arrays", stopped=False, **arguments):
         "bytes": nes.bytes_per_update,
         "history": history,
         "history_alone": expected,
-        "resumed": stopped and bool(np.array_equal(resumed(strategy, kind, arguments), weights(nes))),
+        "resumed": stopped and bool(np.array_equal(again, weights(nes))),
+        "replayed": stopped and bool(np.array_equal(replayed, weights(nes))),
     }
 
 
 def resumed(strategy, kind, arguments):
-    """The weights of a run that was stopped after an epoch, and gone on with from a checkpoint."""
+    """The weights of a run that was stopped after an epoch and gone on with, and those of its log."""
+    directory = tempfile.mkdtemp()
     first = trained_in(strategy, **arguments)
-    fit(first, kind, epochs=1)
-    path = tf.train.Checkpoint(model=first.model, optimizer=first.optimizer).save(tempfile.mkdtemp() + "/run")
+    fit(first, kind, epochs=1, callbacks=[rb.ReplayLog(directory + "/log")])
+    path = tf.train.Checkpoint(model=first.model, optimizer=first.optimizer).save(directory + "/run")
     second = trained_in(strategy, **arguments)
     tf.train.Checkpoint(model=second.model, optimizer=second.optimizer).restore(path).assert_consumed()
-    fit(second, kind, first=1)
-    return weights(second)
+    fit(second, kind, first=1, callbacks=[rb.ReplayLog(directory + "/log")])
+    replayed = rb.replay(directory + "/log", dense_model())
+    return weights(second), flat(values(replayed.trainable_variables))
 
 
 if __name__ == "__main__":

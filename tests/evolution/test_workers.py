@@ -112,6 +112,10 @@ def test_what_replicas_cannot_do_is_refused_by_name(run):
         assert results[name].get("raised", "").startswith(message.format(k=k)), (name, results[name])
 
 
+def test_its_log_is_replayed_on_one_replica_bit_for_bit(run):
+    assert all(result["replayed"] for name, result in run[1].items() if name in SLOW_CASES)
+
+
 @pytest.mark.slow
 def test_a_strategy_of_one_replica_equals_none_bit_for_bit():
     results = in_process(1, {"independent": {}, "in place": {"minibatch": "shared", "memory_limit": 0}})

@@ -39,9 +39,9 @@ def fit(nes, epochs=2, callbacks=(), **arguments):
 PLAIN = {
     "momentum": {"optimizer": lambda: keras.optimizers.SGD(0.02, momentum=0.9)},
     "low rank": {"basis": "low_rank", "rank": 2, "antithetic": True, "minibatch": "shared"},
-    "a Python objective": {"objective": distance},
 }
 SLOW = {
+    "a Python objective": {"objective": distance},
     "normal": {"basis": "normal", "antithetic": True, "fitness": "normalized"},
     "compartments": {"compartments": "layer"},
     "mezo": MEZO,
