@@ -86,8 +86,8 @@ def test_a_package_that_is_missing_is_named():
 
 @pytest.mark.slow
 def test_the_example(weights, tmp_path):
-    """The claims of its docstring, with fewer words and epochs."""
-    assert g2p.main([f"--workdir={tmp_path}", "--words=1000", "--epochs=3"]) == 0
+    """The claims of its docstring."""
+    assert g2p.main([f"--workdir={tmp_path}"]) == 0
     found = {
         each["method"]: each for each in results.read_json(tmp_path / "grapheme_to_phoneme.json")["results"]
     }
@@ -95,6 +95,6 @@ def test_the_example(weights, tmp_path):
     lora, vector = found[g2p.REFERENCE], found[g2p.VECTOR]
     assert vector["trained"] == 1000 and vector["bytes"] <= lora["bytes"] / 50
     assert vector["bytes"] <= 1.1 * 4 * 1000 + 300
-    assert lora["words it got wrong"] > 0.1 and vector["words it got wrong"] > 0.08
-    assert vector["all"] > lora["all"] - 0.01
-    assert found["MeZO"]["megabytes"] < found["all weights"]["megabytes"]
+    assert lora["words it got wrong"] > 0.18 and vector["words it got wrong"] > 0.12
+    assert vector["all"] > lora["all"] - 0.01 and vector["right"] > lora["right"]
+    assert found["MeZO"]["words it got wrong"] > 0.04
