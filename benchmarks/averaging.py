@@ -21,7 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 import random_bases as rb
-from benchmarks.measure import Figure, in_process, peak_megabytes, resident_megabytes
+from benchmarks.measure import Figure, in_process
+from experiments import machine
 from random_bases.averaging.snapshots import TrajectoryWriter, set_weights
 from random_bases.keras_api import keras
 
@@ -71,7 +72,7 @@ def _trajectory(model: keras.Model, size: int, directory: str) -> rb.Trajectory:
 
 def main(size: int) -> None:
     """Prints the milliseconds of a step, and the memory above what importing took: after it, and its peak."""
-    imported = resident_megabytes()
+    imported = machine.resident_megabytes()
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(size, use_bias=False)])
     with tempfile.TemporaryDirectory() as directory:
         twa = rb.TrainableWeightAveraging(model, _trajectory(model, size, directory))
@@ -92,8 +93,8 @@ def main(size: int) -> None:
         seconds.append(time.perf_counter() - start)
     result = {
         "ms": 1e3 * float(np.median(seconds[3:])),
-        "mb": resident_megabytes() - imported,
-        "peak": peak_megabytes() - imported,
+        "mb": machine.resident_megabytes() - imported,
+        "peak": machine.peak_megabytes() - imported,
     }
     print(json.dumps(result))
 

@@ -27,9 +27,8 @@ import tensorflow as tf  # first: Keras 2.6 under absl needs it before app.run
 from absl import app, flags
 
 import random_bases as rb
-from benchmarks.measure import machine
 from benchmarks.powersgd import PowerSGD
-from experiments import brief, datasets, results
+from experiments import brief, datasets, machine, results
 from experiments.figures import panels
 from random_bases.analysis import curvature
 from random_bases.keras_api import keras
@@ -198,7 +197,7 @@ def _rounded(value: float):
 def run_part(name: str, output: Path, load: Callable[[str], datasets.ImageDataset]) -> None:
     """Runs a part's cases that have no row in its file yet; `load` gives a data set by name."""
     path = output / f"{name}.json"
-    content = results.read_json(path) if path.exists() else {"machine": machine(), "rows": []}
+    content = results.read_json(path) if path.exists() else {"machine": machine.description(), "rows": []}
     known = {tuple(row[field] for field in Case._fields): row for row in content["rows"]}
     for case in PARTS[name]():
         if tuple(case) not in known:

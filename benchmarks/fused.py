@@ -15,15 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 import random_bases as rb
-from benchmarks.measure import (
-    Figure,
-    alternate,
-    forget_peak,
-    in_process,
-    peak_megabytes,
-    resident_megabytes,
-)
-from experiments import networks
+from benchmarks.measure import Figure, alternate, in_process
+from experiments import machine, networks
 from random_bases import keras_api
 from random_bases.keras_api import keras
 
@@ -125,7 +118,7 @@ def _memory() -> List[Figure]:
 
 
 def _child(method: str, fraction: float) -> None:
-    before = resident_megabytes()
+    before = machine.resident_megabytes()
     model = transformer(**_LARGE)
     parameters = model.count_params()
     optimizer = keras.optimizers.SGD(1e-3) if method in ("sgd", "fused") else keras.optimizers.AdamW(1e-4)
@@ -139,10 +132,14 @@ def _child(method: str, fraction: float) -> None:
         model = _fused(model, fraction)
     step = _step(model, optimizer, jit_compile=True)
     step()
-    compiling = peak_megabytes() - before
-    forget_peak()
+    compiling = machine.peak_megabytes() - before
+    machine.forget_peak()
     step()
-    print(json.dumps({"mb": peak_megabytes() - before, "compiling": compiling, "parameters": parameters}))
+    print(
+        json.dumps(
+            {"mb": machine.peak_megabytes() - before, "compiling": compiling, "parameters": parameters}
+        )
+    )
 
 
 if __name__ == "__main__":

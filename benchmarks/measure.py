@@ -1,10 +1,7 @@
-"""Measuring: medians of things run alternately, peak memory of processes, the machine."""
+"""Measuring: medians of things run alternately, in processes of their own."""
 
-import ctypes
-import gc
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -12,9 +9,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
 import numpy as np
-import tensorflow as tf
-
-from random_bases.keras_api import keras
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,43 +80,3 @@ def in_process(module: str, *arguments: Any, python: str = sys.executable, path:
     command = [python, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout.decode().strip().splitlines()[-1])
-
-
-def peak_megabytes() -> float:
-    """The largest resident memory that this process has had, or has had since `forget_peak`."""
-    return _megabytes("VmHWM")
-
-
-def forget_peak() -> None:
-    """Gives free memory back to the system, and has `peak_megabytes` begin anew (Linux with glibc)."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def resident_megabytes() -> float:
-    """The resident memory that this process has."""
-    return _megabytes("VmRSS")
-
-
-def _megabytes(name: str) -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{name}:")[1].split()[0]) / 1024
-
-
-def machine() -> Dict[str, Any]:
-    """What the figures were measured on."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "avx512": "avx512f" in flags,
-        "gpus": len(tf.config.list_physical_devices("GPU")),
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-    }

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 import random_bases as rb
-from benchmarks.measure import Figure, in_process, peak_megabytes
+from benchmarks.measure import Figure, in_process
+from experiments import machine
 from random_bases import keras_api
 from random_bases.keras_api import keras
 
@@ -80,7 +81,7 @@ def _child(method: str, size: int, dimensions: int) -> None:
         start = time.perf_counter()
         model.train_on_batch(x, x)
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": float(np.median(seconds)), "mb": peak_megabytes()}))
+    print(json.dumps({"seconds": float(np.median(seconds)), "mb": machine.peak_megabytes()}))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 import random_bases as rb
-from benchmarks.measure import peak_megabytes, resident_megabytes
 from benchmarks.peers import BATCH, DIMENSIONS
+from experiments import machine
 from random_bases import keras_api
 from random_bases.keras_api import keras
 
@@ -46,7 +46,7 @@ def _subspace_model(basis: str) -> keras.Model:
 
 def main(kind: str, basis: str) -> None:
     """Prints the milliseconds of a step and the peak memory above what importing took."""
-    imported = resident_megabytes()
+    imported = machine.resident_megabytes()
     model = {"model": _subspace_model, "layer": Generated}[kind](basis)
     keras_api.compile_model(
         model,
@@ -64,7 +64,7 @@ def main(kind: str, basis: str) -> None:
         start = time.perf_counter()
         model.train_on_batch(x, y)
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"ms": 1e3 * float(np.median(seconds)), "mb": peak_megabytes() - imported}))
+    print(json.dumps({"ms": 1e3 * float(np.median(seconds)), "mb": machine.peak_megabytes() - imported}))
 
 
 if __name__ == "__main__":

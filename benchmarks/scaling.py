@@ -15,7 +15,8 @@ import tensorflow as tf
 from absl import app, flags
 
 import random_bases as rb
-from benchmarks.measure import in_process, machine, peak_megabytes, resident_megabytes
+from benchmarks.measure import in_process
+from experiments import machine
 
 _BASES = ("normal", "rademacher", "hadamard")
 _SIZE = 100_000
@@ -28,7 +29,7 @@ _OUTPUT = flags.DEFINE_string("output", "results/benchmarks", "Directory for the
 
 def _point(basis: str, size: int, dimensions: int) -> Dict[str, Any]:
     """Milliseconds of a sketch, and the process's peak memory above that before its vector was made."""
-    imported = resident_megabytes()
+    imported = machine.resident_megabytes()
     drawn = rb.bases.get(basis, size, dimensions)
     v = tf.ones([size])
     drawn.sketch(v, 0)[0].numpy()
@@ -43,7 +44,7 @@ def _point(basis: str, size: int, dimensions: int) -> Dict[str, Any]:
         "D": size,
         "d": dimensions,
         "ms": milliseconds,
-        "mb": peak_megabytes() - imported,
+        "mb": machine.peak_megabytes() - imported,
     }
 
 
@@ -89,7 +90,7 @@ def main(arguments):
             point = in_process("benchmarks.scaling", "point", basis, size, dimensions)
             print(json.dumps(point), flush=True)
             points.append({"sweep": sweep, **point})
-    content = {"machine": machine(), "points": points}
+    content = {"machine": machine.description(), "points": points}
     (output / "scaling.json").write_text(json.dumps(content, indent=1) + "\n")
     _plot(points, output / "scaling.png")
 

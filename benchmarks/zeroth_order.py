@@ -24,8 +24,8 @@ import tensorflow as tf  # first: Keras 2.6 under absl needs it before app.run
 from absl import app, flags
 
 import random_bases as rb
-from benchmarks.measure import machine
 from experiments import datasets, networks, results
+from experiments.machine import machine
 from random_bases.keras_api import set_random_seed
 
 _PASSES = 2048

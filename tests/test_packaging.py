@@ -44,7 +44,7 @@ def constraints(name, python):
     return combined([line for line in lines if line and not line.startswith("#")], python)
 
 
-@pytest.mark.parametrize("extra", ["", "experiments", "test", "dev"])
+@pytest.mark.parametrize("extra", ["", "experiments", "examples", "test", "dev"])
 def test_python_38_requires_nothing_that_the_sdk_brings(declared, extra):
     found = required(declared, "3.8", extra)
     assert "scipy" in found
