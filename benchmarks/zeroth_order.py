@@ -24,8 +24,7 @@ import tensorflow as tf  # first: Keras 2.6 under absl needs it before app.run
 from absl import app, flags
 
 import random_bases as rb
-from experiments import datasets, networks, results
-from experiments.machine import machine
+from experiments import datasets, machine, networks, results
 from random_bases.keras_api import set_random_seed
 
 _PASSES = 2048
@@ -147,7 +146,7 @@ def main(arguments: List[str]) -> None:
         _OUTPUT.value,
         {
             "command": " ".join(["python -m benchmarks.zeroth_order", *sys.argv[1:]]),
-            "machine": machine(),
+            "machine": machine.description(),
             "before": before,
             "ways": rows,
         },
