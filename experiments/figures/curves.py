@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
 
 from experiments.figures import panels
 from random_bases.analysis.intrinsic_dimension import Point
@@ -89,13 +89,9 @@ def intrinsic_dimension(
     axes = figure.add_subplot()
     scale, unit = (100, "%") if ylabel.endswith("accuracy") else (1, "")
     axes.axhline(scale * direct, color="black", linewidth=1.2, label=f"direct: {scale * direct:.1f}{unit}")
-    axes.axhline(
-        scale * threshold,
-        color="black",
-        linewidth=1.2,
-        linestyle=":",
-        label=f"{100 * threshold / direct:.0f}% of it: {scale * threshold:.1f}{unit}",
-    )
+    asked = f"{100 * threshold / direct:.0f}% of it" if unit else "solved"
+    label = f"{asked}: {scale * threshold:.1f}{unit}"
+    axes.axhline(scale * threshold, color="black", linewidth=1.2, linestyle=":", label=label)
     axes.plot([p.dimensions for p in curve], [scale * p.mean for p in curve], color="tab:blue", alpha=0.4)
     every = [(p.dimensions, scale * accuracy) for p in curve for accuracy in p.accuracies]
     axes.plot(*zip(*every), ".", color="tab:blue", alpha=0.5, label="subspace, each seed")
@@ -111,7 +107,9 @@ def intrinsic_dimension(
         (mean,) = [scale * p.mean for p in curve if p.dimensions == dimensions]
         axes.plot([dimensions], [mean], "o", color="tab:blue", markersize=9, label=f"d = {dimensions:,}")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    found = [p.dimensions for p in curve]
+    wide = max(found) >= 10 * min(found)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else FixedLocator(found))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("subspace dimension d")
