@@ -63,6 +63,7 @@ ROOMS = {
         *("arguments", "bases", "compartments", "device", "files", "first_steps", "keras_api", "sampling"),
         *("safetensors", "strategies", "subspace"),
     },
+    "planning": {"tensors", "arguments", "bases", "keras_api", "models", "subspace"},
     "averaging": {
         "tensors",
         "arguments",
