@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import tensorflow as tf
 
 from random_bases import arguments, keras_api
+from random_bases.bases.hadamard import HadamardBasis
 from random_bases.bases.kronecker import KroneckerBasis
 from random_bases.bases.transforms import OverlappingTransform
 from random_bases.keras_api import keras
@@ -32,10 +33,9 @@ METHODS = (
 )
 _FLOAT = 4
 _LOOPS = "and what these keep for the backward pass is not in its graph; allowed: models without loops."
-# Hadamard directions: up to one in 16 elements as a product set, else by two transforms of 2^k elements.
-_FEW = 16
-# How many vectors of D numbers, and of 2^k, XLA has at once for a sketch of a gradient, that included; and
-# for P c, or P^T g, of a `SubspaceModel`. Of the buffers that it assigns.
+# How many vectors of D numbers, and of the 2^k of a transform, XLA has at once for a sketch of a gradient, that
+# one counted; and for P c, or P^T g, of a `SubspaceModel`. As its buffers say, for Hadamard directions that
+# are a product set (few of them), or of two overlapping transforms.
 _SKETCH = {True: (4, 0), False: (3, 5)}
 _PRODUCT = {True: (3, 0), False: (2, 4)}
 
@@ -310,10 +310,11 @@ class _Step:
         )
 
     def _vectors(self, counts: Dict[bool, Tuple[int, int]]) -> int:
-        """Bytes of so many vectors of D numbers, and of as many as the longest transform has."""
-        whole, transformed = counts[_FEW * self._dimensions <= self._size]
+        """Bytes of so many vectors of D numbers, of as many as the longest transform has, and of factors."""
+        factors = HadamardBasis(self._size, self._dimensions).factor_numbers
+        whole, transformed = counts[factors > 0]
         length = OverlappingTransform(self._size).length
-        return _FLOAT * (whole * self._size + transformed * length)
+        return _FLOAT * (whole * self._size + transformed * length + factors)
 
     # Tracing.
 
