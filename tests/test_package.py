@@ -106,7 +106,7 @@ ROOMS = {
             "subspace",
         ),
     },
-    "callbacks": {"analysis", "arguments", "device", "keras_api", "optimizers"},
+    "callbacks": {"analysis", "arguments", "device", "keras_api", "models", "optimizers"},
     "replay": {
         "tensors",
         "arguments",

@@ -14,6 +14,7 @@ from random_bases.keras_api.nested_functions import refuse_decorated_methods, us
 from random_bases.models import compression, linear_layers
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.models.taps import Taps
+from random_bases.subspace import Subspace
 
 # What Keras's `fit`, `evaluate` and `predict` call of the model that they are called of.
 _OF_TRAINING = (
@@ -171,6 +172,20 @@ class SubspaceModel(keras.Model):
     def seed(self) -> int:
         """The seed of the directions."""
         return self._parametrisation.seed
+
+    @property
+    def subspace(self) -> Subspace:
+        """The directions, of which `seed` and `draw` give those in use."""
+        return self._parametrisation.subspace
+
+    @property
+    def draw(self) -> tf.Tensor:
+        """The number of the redraw, int32 scalar."""
+        return self._draw()
+
+    def theta(self) -> List[tf.Tensor]:
+        """theta0 + P c: the weights as they are now, of the wrapped model's trainable ones."""
+        return self._parametrisation.theta(keras_api.value_of(self.coordinates), self._draw())
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options):
         """As Keras's, with a warning if the loss grows in the first steps."""
@@ -362,10 +377,7 @@ class SubspaceModel(keras.Model):
           ValueError: if Keras cannot clone the wrapped model.
         """
         # On the device that trained it, whose directions they are.
-        theta = strategies.call(
-            strategy_of(self),
-            lambda: self._parametrisation.theta(keras_api.value_of(self.coordinates), self._draw()),
-        )
+        theta = strategies.call(strategy_of(self), self.theta)
         clone = clone_model(self.model)
         trained = {id(v): value for v, value in zip(self._parametrisation.variables, theta)}
         for variable, new in zip(keras_api.variables_of(self.model), keras_api.variables_of(clone)):
