@@ -33,9 +33,9 @@ METHODS = (
 )
 _FLOAT = 4
 _LOOPS = "and what these keep for the backward pass is not in its graph; allowed: models without loops."
-# How many vectors of D numbers, and of the 2^k of a transform, XLA has at once for a sketch of a gradient, that
-# one counted; and for P c, or P^T g, of a `SubspaceModel`. As its buffers say, for Hadamard directions that
-# are a product set (few of them), or of two overlapping transforms.
+# How many vectors of D numbers, and of the 2^k of a transform, XLA has at once for a sketch of a gradient,
+# with the gradient, and for P c or P^T g of a `SubspaceModel`. As its buffers say, for Hadamard directions
+# that are a product set (few of them), or of two overlapping transforms.
 _SKETCH = {True: (4, 0), False: (3, 5)}
 _PRODUCT = {True: (3, 0), False: (2, 4)}
 
