@@ -5,7 +5,7 @@ and Young 1936; for networks Denton et al. 2014, arXiv:1404.0736): what a networ
 subspace, and is small from the start, is compared with.
 """
 
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -27,7 +27,9 @@ class Truncated(NamedTuple):
     bytes: int
 
 
-def truncated(model: keras.Model, rank: int, bits: int = 32) -> Truncated:
+def truncated(
+    model: keras.Model, rank: int, bits: int = 32, start: Optional[Sequence[Any]] = None
+) -> Truncated:
     """A model's trained weights with each kernel cut down to a rank.
 
     Kernels of more than two axes are matrices whose columns are the last axis. U and V share the singular
@@ -39,6 +41,8 @@ def truncated(model: keras.Model, rank: int, bits: int = 32) -> Truncated:
       rank: r, of each kernel.
       bits: of each number that is stored: 32, 16 (float16), or 8: multiples of the largest number of its
         array, divided by 127, with a float32 for that.
+      start: arrays for the trainable variables, such as the initial weights that a seed gives again: what is
+        cut down is the difference, as in LoRA, and vectors' differences are stored. None: zeros.
 
     Returns:
       Arrays to be assigned to the trainable variables of the model, or of a clone, and their size.
@@ -55,17 +59,27 @@ def truncated(model: keras.Model, rank: int, bits: int = 32) -> Truncated:
     rank = arguments.integer("rank", rank, 1)
     arguments.check(arguments.integer("bits", bits, 1) in BITS, "bits", bits, f"one of {BITS}")
     weights, size = [], 0
-    for variable in model.trainable_variables:
-        value = np.asarray(variable.numpy(), np.float32)
+    for variable, first in zip(model.trainable_variables, _checked(start, model)):
+        value = np.asarray(variable.numpy(), np.float32) - first
         if not np.isfinite(value).all():
-            raise ValueError(f"model={model.name!r} has a weight that is not finite.")
+            raise ValueError(f"model={model.name!r} has a weight that is not finite, or start has.")
         parts = _factors(value, rank)
         stored = [_stored(part, bits) for part in parts]
         size += sum(count for _, count in stored)
         kept = [part for part, _ in stored]
         weight = kept[0] if len(kept) == 1 else kept[0] @ kept[1].T
-        weights.append(weight.reshape(value.shape))
+        weights.append(first + weight.reshape(value.shape))
     return Truncated(weights, size)
+
+
+def _checked(start: Optional[Sequence[Any]], model: keras.Model) -> List[np.ndarray]:
+    shapes = [tuple(variable.shape) for variable in model.trainable_variables]
+    if start is None:
+        return [np.zeros(shape, np.float32) for shape in shapes]
+    arrays = [np.asarray(array, np.float32) for array in start]
+    if [array.shape for array in arrays] != shapes:
+        raise ValueError(f"start has shapes {[a.shape for a in arrays]}; allowed: the weights', {shapes}.")
+    return arrays
 
 
 def _factors(value: np.ndarray, rank: int) -> List[np.ndarray]:

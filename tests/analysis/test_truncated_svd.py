@@ -38,6 +38,23 @@ def test_what_is_smaller_as_it_is_stays_whole(model):
     assert truncated(model, 10**6).bytes == 4 * model.count_params()
 
 
+def test_what_was_there_before_is_not_stored(model):
+    trained = keras.models.clone_model(model)
+    start = [variable.numpy() for variable in model.trainable_variables]
+    generator = np.random.default_rng(0)
+    for variable, value in zip(trained.trainable_variables, start):
+        change = np.ones(value.shape, np.float32)
+        if value.ndim > 1:  # of rank 1
+            rows = generator.normal(size=[value.size // value.shape[-1], 1])
+            change = (rows * generator.normal(size=[value.shape[-1]])).reshape(value.shape)
+        variable.assign(value + change)
+    small = truncated(trained, 1, start=start)
+    assert small.bytes == truncated(trained, 1).bytes
+    for variable, weight in zip(trained.trainable_variables, small.weights):
+        np.testing.assert_allclose(weight, variable.numpy(), atol=1e-5)
+    assert np.abs(truncated(trained, 1).weights[0] - trained.trainable_variables[0].numpy()).max() > 0.05
+
+
 @pytest.mark.parametrize(("bits", "error"), [(16, 2**-11), (8, 0.5 / 127)])
 def test_rounding_is_to_half_a_step(model, bits, error):
     kernel = model.trainable_variables[0].numpy()
@@ -51,6 +68,11 @@ def test_rounding_is_to_half_a_step(model, bits, error):
         ({"rank": 0}, ValueError, "rank=0 must be an int of at least 1"),
         ({"rank": 2.0}, TypeError, "rank=2.0 must be an int"),
         ({"rank": 2, "bits": 4}, ValueError, r"bits=4 must be one of \(8, 16, 32\)"),
+        (
+            {"rank": 2, "start": [np.zeros(3)]},
+            ValueError,
+            r"start has shapes \[\(3,\)\]; allowed: the weights'",
+        ),
         ({"model": None, "rank": 2}, TypeError, "must be a keras.Model"),
     ],
 )
