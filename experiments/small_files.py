@@ -169,9 +169,9 @@ def _accuracies(content: Dict[str, Any]) -> Dict[str, Any]:
     """Accuracy against bytes: a line for each kind of file and number of bits."""
     lines = []
     labels = {
-        "subspace": "one vector",
-        "truncated_change": "SGD, SVD of what changed",
-        "truncated_svd": "SGD, SVD",
+        "subspace": "vector",
+        "truncated_change": "SVD of change",
+        "truncated_svd": "SVD",
     }
     for name, label in labels.items():
         # As float32 numbers, SVDs take twice what they do in float16, and are no better.
