@@ -10,6 +10,7 @@ from random_bases.models.adapters import Adapters
 from random_bases.models.compression import load_compressed
 from random_bases.models.interchange import load_safetensors, save_safetensors
 from random_bases.optimizers import RandomBasesDescent
+from random_bases.planning import plan
 from random_bases.replay import DamagedLogError, ReplayError, ReplayLog, replay
 from random_bases.subspace import Subspace
 
@@ -32,6 +33,7 @@ __all__ = [
     "layers",
     "load_compressed",
     "load_safetensors",
+    "plan",
     "replay",
     "sampling",
     "save_safetensors",

@@ -1,8 +1,16 @@
 """Keras callbacks that change how a model trains in random bases, or show what training does to it."""
 
+import os
+from typing import Any, Optional, Tuple, Union
+
+import tensorflow as tf
+
 from random_bases import arguments, device, keras_api
 from random_bases.analysis.effective_rank import effective_ranks
+from random_bases.analysis.gradient_correlation import correlation
+from random_bases.analysis.objective import Loss, Objective
 from random_bases.keras_api import keras, strategy_of
+from random_bases.models import SubspaceModel
 from random_bases.optimizers import RandomBasesDescent
 
 
@@ -93,3 +101,93 @@ class EffectiveRanks(keras.callbacks.Callback):
         if logs is not None and (epoch + 1) % self._every == 0:
             ranks = effective_ranks(self.model)
             logs.update({f"effective_rank/{path}": rank for path, rank in ranks.items()})
+
+
+class CoordinateSummary(keras.callbacks.Callback):
+    """Writes what the coordinates do as summaries that TensorBoard shows, after each epoch.
+
+    | name                  | of what                                                                  |
+    | --------------------- | ------------------------------------------------------------------------ |
+    | `coordinates`         | a histogram of the coordinates                                           |
+    | `coordinates/norm`    | their length                                                             |
+    | `gradient/captured`   | the share of the gradient's square that lies along P P^T g: the square of |
+    |                       | their cosine, in expectation d / n for n trained weights                 |
+
+    The coordinates are those that a `SubspaceModel` trains; with redraws, and of `RandomBasesDescent`, they
+    are P^T g for the directions of the next update, with the gradient g of `data` (without what error
+    feedback remembers). The package tensorboard must be installed, whose functions TensorFlow calls.
+
+    Args:
+      log_dir: where event files go, as of Keras's `TensorBoard`.
+      data: a pair (x, y), or an iterable of pairs, on which the gradient is taken, in inference mode.
+      loss: a Keras loss, its name or a function (y, predictions); None: the model's compiled one.
+      every: summaries are written after every so many epochs.
+
+    Raises:
+      TypeError, ValueError: if an argument has a wrong type or a wrong value; when training begins, for a
+        model that is neither a `SubspaceModel` nor trained by a `RandomBasesDescent` whose directions a seed
+        draws.
+
+    Example:
+    >>> summary = rb.callbacks.CoordinateSummary("logs", (x[:1000], y[:1000]))
+    >>> model.fit(x, y, epochs=10, callbacks=[summary])
+    """
+
+    def __init__(
+        self, log_dir: Union[str, "os.PathLike[str]"], data: Any, loss: Optional[Loss] = None, every: int = 1
+    ):
+        super().__init__()
+        self._log_dir = os.fspath(log_dir)
+        self._data, self._loss = data, loss
+        self._every = arguments.integer("every", every, 1)
+        with tf.summary.create_noop_writer().as_default():
+            tf.summary.scalar("installed", 1.0, step=0)  # which raises now, not after an epoch, if it is not
+
+    def on_train_begin(self, logs=None):
+        del logs
+        model = self.model
+        loss = getattr(model, "loss", None) if self._loss is None else self._loss
+        self._optimizer = None
+        if not isinstance(model, SubspaceModel):
+            self._optimizer = getattr(model, "optimizer", None)
+            if not isinstance(self._optimizer, RandomBasesDescent):
+                self._optimizer = getattr(self._optimizer, "inner_optimizer", None)  # of LossScaleOptimizer
+            if not isinstance(self._optimizer, RandomBasesDescent):
+                raise TypeError(
+                    "CoordinateSummary needs a SubspaceModel, or a model whose optimizer is a "
+                    f"RandomBasesDescent, not a {type(model).__name__} with {type(model.optimizer).__name__}."
+                )
+            if self._optimizer.rule.basis == "history":
+                raise ValueError('CoordinateSummary needs directions that a seed draws; basis is "history".')
+        self._objective = Objective(getattr(model, "model", model), self._data, loss)
+        self._writer = tf.summary.create_file_writer(self._log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        del logs
+        if (epoch + 1) % self._every:
+            return
+        coordinates, captured = self._measured()
+        with self._writer.as_default():
+            tf.summary.histogram("coordinates", coordinates, step=epoch)
+            tf.summary.scalar("coordinates/norm", tf.norm(coordinates), step=epoch)
+            tf.summary.scalar("gradient/captured", captured, step=epoch)
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        del logs
+        self._writer.close()
+
+    def _measured(self) -> Tuple[tf.Tensor, float]:
+        """The coordinates, float32 [d], and the share of the gradient."""
+        if self._optimizer is None:
+            model = self.model
+            gradient = self._objective.gradient(model.theta())
+            subspace, seed, draw = model.subspace, model.seed, model.draw
+            trained = keras_api.value_of(model.coordinates) if model.redraw_every is None else None
+        else:
+            gradient = self._objective.gradient()
+            rule = self._optimizer.rule
+            subspace, seed, trained = rule.subspace, rule.seed, None
+            draw = rule.directions.draws(keras_api.updates_of(self._optimizer.inner_optimizer))
+        captured = correlation(gradient, subspace, seed, draw).network ** 2
+        return subspace.project(gradient, seed, draw) if trained is None else trained, captured

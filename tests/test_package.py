@@ -63,6 +63,7 @@ ROOMS = {
         *("arguments", "bases", "compartments", "device", "files", "first_steps", "keras_api", "sampling"),
         *("safetensors", "strategies", "subspace"),
     },
+    "planning": {"tensors", "arguments", "bases", "keras_api", "models", "subspace"},
     "averaging": {
         "tensors",
         "arguments",
@@ -105,7 +106,7 @@ ROOMS = {
             "subspace",
         ),
     },
-    "callbacks": {"analysis", "arguments", "device", "keras_api", "optimizers"},
+    "callbacks": {"analysis", "arguments", "device", "keras_api", "models", "optimizers"},
     "replay": {
         "tensors",
         "arguments",

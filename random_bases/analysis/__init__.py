@@ -10,6 +10,7 @@ from random_bases.analysis import (
     intrinsic_dimension,
     landscape,
     orthogonality,
+    truncated_svd,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "intrinsic_dimension",
     "landscape",
     "orthogonality",
+    "truncated_svd",
 ]

@@ -62,6 +62,14 @@ class HadamardBasis(DrawnBasis):
         few = _ELEMENTS_PER_DIRECTION * self.dimensions <= self.size
         self._transform: Any = (_ProductSet if few else _Overlapping)(self.size, self.dimensions)
 
+    @property
+    def factor_numbers(self) -> int:
+        """How many numbers the two factors of a product set have; 0 of two overlapping transforms."""
+        set_ = self._transform
+        if not isinstance(set_, _ProductSet):
+            return 0
+        return set_.rows * set_.height + set_.columns * set_.breadth
+
     def draw(self, one: Tensor, seed: Tensor, draw: Tensor, first: Tensor) -> Any:
         return self._transform.draw(one, seed, draw, first)
 

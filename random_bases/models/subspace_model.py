@@ -14,6 +14,7 @@ from random_bases.keras_api.nested_functions import refuse_decorated_methods, us
 from random_bases.models import compression, linear_layers
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.models.taps import Taps
+from random_bases.subspace import Subspace
 
 # What Keras's `fit`, `evaluate` and `predict` call of the model that they are called of.
 _OF_TRAINING = (
@@ -171,6 +172,16 @@ class SubspaceModel(keras.Model):
     def seed(self) -> int:
         """The seed of the directions."""
         return self._parametrisation.seed
+
+    @property
+    def subspace(self) -> Subspace:
+        """The directions, of which `seed` and `draw` give those in use."""
+        return self._parametrisation.subspace
+
+    @property
+    def draw(self) -> tf.Tensor:
+        """The number of the redraw, int32 scalar."""
+        return self._draw()
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options):
         """As Keras's, with a warning if the loss grows in the first steps."""
