@@ -3,7 +3,7 @@
 4 in Li et al. 2018 (arXiv:1804.08838, section 3.3), with a policy of their own. This one has two hidden
 layers of 32 (D = 1,249).
 
-8 here: 1,000 in 8 directions and in all, 761 in 7 (three seeds; 30 minutes on two busy cores of an Intel Xeon).
+8 here: 1,000 in 8 directions and in all, 761 in 7 (three seeds; 30 minutes on a busy Intel Xeon).
 
 python scripts/intrinsic_dimension.py --config=configs/intrinsic_pendulum.py --workdir=runs/intrinsic_pendulum
 """

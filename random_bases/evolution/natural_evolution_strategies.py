@@ -152,8 +152,6 @@ class NaturalEvolutionStrategies:
         if objective is not None and not callable(objective):
             raise TypeError(f"objective={objective!r} must be a function, or None for the compiled loss.")
         processes = arguments.optional(arguments.integer, "processes", processes, 1)
-        if processes is not None and objective is None:
-            raise ValueError(f"processes={processes} is for an objective; allowed without one: None.")
         self.model = model
         self._strategy = keras_api.strategy_of(model)
         with self._strategy.scope():
@@ -179,6 +177,8 @@ class NaturalEvolutionStrategies:
         self.bytes_per_update: Optional[int] = None
         self._pool: Optional[Pool] = None
         if processes is not None:
+            if objective is None:
+                raise ValueError(f"processes={processes} is for an objective; allowed without one: None.")
             if self.in_place:
                 raise ValueError(
                     f"memory_limit={memory_limit} has offspring evaluated in the model's own weights, which "

@@ -5,6 +5,7 @@ a model of their own, draw the directions from the seed as this one does (Salima
 arXiv:1703.03864), and send losses back: which process evaluates an offspring changes nothing.
 """
 
+import functools
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -88,17 +89,19 @@ class Evaluator:
           update: how many updates were made before.
           batches: for each the arguments of the objective that follow the model.
         """
-        rows = []
-        for direction, batch in zip(directions, batches):
-            around = self._around if self._in_place is None else self._in_place.around
-            rows.append(
-                around(
+        around = self._around if self._in_place is None else self._in_place.around
+        model = self._population.model
+        return [
+            [
+                float(loss)
+                for loss in around(
                     tf.constant(direction),
                     tf.constant(update),
-                    lambda batch=batch: float(self._objective(self._population.model, *batch)),
+                    functools.partial(self._objective, model, *batch),
                 )
-            )
-        return rows
+            ]
+            for direction, batch in zip(directions, batches)
+        ]
 
     def _around(self, direction: Tensor, update: Tensor, loss: Callable[[], float]) -> List[float]:
         """As `InPlace.around`, but the weights are put back, bit for bit."""
