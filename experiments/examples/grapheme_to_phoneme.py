@@ -19,7 +19,7 @@ which it got 69.0% right):
 One vector of 1,000 coordinates is 6 points below LoRA of rank 16 on words that were wrong, and half a point
 above it on all words, at 1 / 77 of its file. With fewer numbers less is learned and less forgotten; none of
 the methods gains on all words, since nothing else was trained with. Several rates were tried for the
-vectors (0.015 to 0.1) and MeZO only, in short runs on another split.
+vector of 1,000 (0.015 to 0.1), two for d = 5,000 and MeZO, one for the others, on another split.
 
 Needs Keras 3 and the extra `[examples]`, of which two files are read and nothing is imported: the weights,
 checkpoint20.npz of g2p-en 2.1.0 (by Kyubyong Park and Jongseok Kim, Apache License 2.0), and the CMU
