@@ -105,5 +105,8 @@ def lora() -> List[Dict[str, str]]:
 
 if __name__ == "__main__":
     parts = {"kronecker": kronecker, "lora": lora}
+    for part in sys.argv[1:]:
+        if part not in parts:
+            raise SystemExit(f"{part!r} is unknown; allowed: {', '.join(parts)}.")
     for part in sys.argv[1:] or parts:
         print(format_table(parts[part]()), flush=True)

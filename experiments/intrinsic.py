@@ -37,8 +37,9 @@ from random_bases.tensors import size_of
 SHUFFLES = ("", "pixels", "labels")
 ACCURACIES = ("test", "train")
 
-# What decides which trainings there are, or where and by whom, but not what one of them gives.
-_FREE = ("data_dir", "seeds", "start", "fraction", "growth", "resolution", "processes")
+# What decides which trainings there are, or where and by whom, but not what one of them gives. The return
+# that solves an environment ends a training, so it does not belong here.
+_FREE = ("data_dir", "seeds", "start", "growth", "resolution", "processes")
 
 
 class Task(NamedTuple):
@@ -101,12 +102,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises ValueError or TypeError for unknown or missing keys, wrong types and bad values."""
     plays = "environment" in config
     training.check_keys(config, reinforcement.default_config() if plays else default_config())
-    if not 0 < config.fraction <= 1:
-        raise ValueError(f"config.fraction={config.fraction} must be in (0, 1].")
     if plays:
         _check_seeds(config.seeds)
         reinforcement.check_config(config)
         return
+    if not 0 < config.fraction <= 1:
+        raise ValueError(f"config.fraction={config.fraction} must be in (0, 1].")
     training.check_task(config)
     for key, allowed in (("shuffle", SHUFFLES), ("accuracy", ACCURACIES)):
         if config[key] not in allowed:
@@ -206,7 +207,8 @@ def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: i
     """
     check_config(config)
     workdir = Path(workdir)
-    wanted = {key: value for key, value in config.to_dict().items() if key not in _FREE}
+    free = _FREE if "environment" in config else (*_FREE, "fraction")
+    wanted = {key: value for key, value in config.to_dict().items() if key not in free}
     results.check_config(workdir / "config.json", wanted, but=())
     task = _policy(config) if "environment" in config else _images(config)
     how = (config.start, task.parameters, config.seeds, config.growth, config.resolution)

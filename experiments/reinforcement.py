@@ -36,9 +36,8 @@ def default_config() -> ml_collections.ConfigDict:
       sigma, learning_rate: the perturbations' standard deviation and Adam's rate for all D weights. In d
         directions both are sqrt(D / d) times as large, so that the weights move as far.
       episodes: of each pair of offspring in an update.
-      updates: the most.
+      updates: the most, a multiple of `evaluate_every`.
       evaluate_every: updates between evaluations, each by `test_episodes`.
-      fraction: of the environment's threshold, which the intrinsic dimension must reach.
       start, growth, resolution, seeds: as of `experiments.intrinsic.default_config`.
       processes: how many play; 0: this one. What comes out does not depend on it.
     """
@@ -55,7 +54,6 @@ def default_config() -> ml_collections.ConfigDict:
             "updates": 100,
             "evaluate_every": 5,
             "test_episodes": 20,
-            "fraction": 1.0,
             "start": (4,),
             "growth": 2.0,
             "resolution": 0.1,
@@ -72,12 +70,29 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for key in ("population", "episodes", "updates", "evaluate_every", "test_episodes"):
         if config[key] < 1:
             raise ValueError(f"config.{key}={config[key]} must be at least 1.")
+    if config.population % 2:
+        raise ValueError(f"config.population={config.population} must be even: offspring come in pairs.")
+    if config.updates % config.evaluate_every:
+        raise ValueError(
+            f"config.updates={config.updates} must be a multiple of evaluate_every={config.evaluate_every}."
+        )
+    most = _FIRST_TEST_EPISODE // _episodes_of_training(config) - 1
+    if max(config.seeds) > most:
+        raise ValueError(
+            f"config.seeds={config.seeds} with so many updates, offspring and episodes would play the "
+            f"episodes of evaluations; allowed: at most {most}."
+        )
     for key in ("sigma", "learning_rate"):
         if not (config[key] > 0 and math.isfinite(config[key])):
             raise ValueError(f"config.{key}={config[key]} must be positive.")
     if config.processes < 0:
         raise ValueError(f"config.processes={config.processes} must be at least 0.")
     enough(config)
+
+
+def _episodes_of_training(config: ml_collections.ConfigDict) -> int:
+    """How many episodes a training has: both offspring of a pair play the same ones."""
+    return config.updates * config.population // 2 * config.episodes
 
 
 def enough(config: ml_collections.ConfigDict) -> float:
@@ -94,7 +109,7 @@ def enough(config: ml_collections.ConfigDict) -> float:
             f"config.solved=None, but gymnasium does not say which return solves {config.environment!r}; "
             "allowed: a number."
         )
-    return config.fraction * float(solved)
+    return float(solved)
 
 
 def network(config: ml_collections.ConfigDict, seed: int) -> keras.Model:
@@ -214,8 +229,9 @@ def train(config: ml_collections.ConfigDict, dimensions: Optional[int], seed: in
     model = network(config, seed)
     scale = 1.0
     if dimensions is not None:
-        scale = math.sqrt(model.count_params() / dimensions)
+        parameters = model.count_params()
         model = random_bases.SubspaceModel(model, dimensions, basis=config.basis, seed=seed)
+        scale = math.sqrt(parameters / dimensions)
     nes = random_bases.NaturalEvolutionStrategies(
         model,
         config.population,
@@ -228,12 +244,12 @@ def train(config: ml_collections.ConfigDict, dimensions: Optional[int], seed: in
         processes=config.processes or None,
     )
     watch = _Best(config)
-    played = config.updates * nes.batches_per_update * config.episodes
+    played = _episodes_of_training(config)
     nes.fit(
-        (seed + np.arange(played, dtype=np.int32)).reshape(-1, 1),
+        (seed * played + np.arange(played, dtype=np.int32)).reshape(-1, 1),
         batch_size=config.episodes,
         shuffle=False,
-        epochs=-(-config.updates // config.evaluate_every),
+        epochs=config.updates // config.evaluate_every,
         steps_per_epoch=config.evaluate_every,
         callbacks=[watch],
         verbose=verbose,

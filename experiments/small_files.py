@@ -18,6 +18,7 @@ import numpy as np
 import random_bases as rb
 from experiments import datasets, networks, results
 from experiments.figures import panels
+from random_bases import arguments
 from random_bases.analysis import truncated_svd
 from random_bases.keras_api import keras, path_of, set_random_seed
 from random_bases.models.compression import BITS
@@ -59,8 +60,11 @@ def run(config: ml_collections.ConfigDict, workdir: Path) -> Dict[str, Any]:
       each epoch.
     """
     start = time.perf_counter()
-    workdir.mkdir(parents=True, exist_ok=True)
     data = datasets.load(config.dataset, config.data_dir or None)
+    parameters = _network(config, data).count_params()
+    for d in (*config.dimensions, config.rbd_dimensions):
+        arguments.integer("config.dimensions", d, 1, parameters)
+    workdir.mkdir(parents=True, exist_ok=True)
     test = datasets.evaluation_batches(data.test, 1000)
     sgd = _trained(config, data, keras.optimizers.SGD(_falling(config, data, "sgd")))
     descent = rb.RandomBasesDescent(

@@ -111,7 +111,8 @@ class CoordinateSummary(keras.callbacks.Callback):
     | `coordinates`         | a histogram of the coordinates                                           |
     | `coordinates/norm`    | their length                                                             |
     | `gradient/captured`   | the share of the gradient's square that lies along P P^T g: the square of |
-    |                       | their cosine, in expectation d / n for n trained weights                 |
+    |                       | their cosine; with n trained weights in expectation d / n for             |
+    |                       | orthonormal directions, about d / (n + d) for independent ones            |
 
     The coordinates are those that a `SubspaceModel` trains; with redraws, and of `RandomBasesDescent`, they
     are P^T g for the directions of the next update, with the gradient g of `data` (without what error
@@ -147,11 +148,13 @@ class CoordinateSummary(keras.callbacks.Callback):
         del logs
         model = self.model
         loss = getattr(model, "loss", None) if self._loss is None else self._loss
-        self._optimizer = None
-        if not isinstance(model, SubspaceModel):
+        self._optimizer, wrapped = None, model
+        if isinstance(model, SubspaceModel):
+            wrapped = model.model
+        else:
             self._optimizer = getattr(model, "optimizer", None)
-            if not isinstance(self._optimizer, RandomBasesDescent):
-                self._optimizer = getattr(self._optimizer, "inner_optimizer", None)  # of LossScaleOptimizer
+            if isinstance(self._optimizer, keras.mixed_precision.LossScaleOptimizer):
+                self._optimizer = self._optimizer.inner_optimizer
             if not isinstance(self._optimizer, RandomBasesDescent):
                 raise TypeError(
                     "CoordinateSummary needs a SubspaceModel, or a model whose optimizer is a "
@@ -159,7 +162,7 @@ class CoordinateSummary(keras.callbacks.Callback):
                 )
             if self._optimizer.rule.basis == "history":
                 raise ValueError('CoordinateSummary needs directions that a seed draws; basis is "history".')
-        self._objective = Objective(getattr(model, "model", model), self._data, loss)
+        self._objective = Objective(wrapped, self._data, loss)
         self._writer = tf.summary.create_file_writer(self._log_dir)
 
     def on_epoch_end(self, epoch, logs=None):

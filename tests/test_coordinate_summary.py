@@ -53,6 +53,15 @@ def test_of_random_bases_descent_they_are_of_the_next_update(tmp_path):
     assert found["coordinates"][1][:, 2].sum() == DIMENSIONS  # of the buckets
 
 
+def test_independent_directions_capture_less_than_orthonormal_ones(tmp_path):
+    model = build()
+    optimizer = rb.RandomBasesDescent(keras.optimizers.SGD(0.01), 83, basis="normal", seed=3)
+    fit(model, optimizer, CoordinateSummary(tmp_path, (X, Y)), epochs=8)
+    assert model.count_params() == 83
+    shares = list(written(tmp_path)["gradient/captured"].values())
+    assert np.mean(shares) == pytest.approx(83 / (83 + 83), abs=0.1)  # orthonormal ones: 1
+
+
 def test_of_a_subspace_model_they_are_what_trains(tmp_path):
     sub = rb.SubspaceModel(build(), DIMENSIONS, basis="hadamard", seed=3)
     fit(sub, keras.optimizers.Adam(0.1), CoordinateSummary(tmp_path, (X, Y), every=2), epochs=4)

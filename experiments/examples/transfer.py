@@ -69,7 +69,7 @@ class Positions(keras.layers.Layer):
 
 
 def build() -> keras.Model:
-    """The network: 28 x 28 images in 16 patches, 3 blocks of width 64, about 104,000 parameters."""
+    """The network: 28 x 28 images in 16 patches, 3 blocks of width 64, 105,418 parameters."""
     side = 28 // PATCH
     inputs = keras.Input([28, 28, 1])
     x = keras.layers.Reshape([side, PATCH, side, PATCH])(inputs)

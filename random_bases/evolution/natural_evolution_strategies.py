@@ -162,7 +162,8 @@ class NaturalEvolutionStrategies:
         directions = population // 2 if antithetic else population
         perturbations, linear = perturbations_of(model, directions, basis, compartments, rank, self.seed)
         self._perturbations = perturbations
-        self._basis, self._compartments, self._rank = basis, compartments, rank
+        self._basis, self._compartments = basis, arguments.plain(compartments)
+        self._rank = arguments.optional(arguments.integer, "rank", rank, 1)
         self._scale = 1.0 / sigma
         if update_scale == "paper":
             self._scale /= math.sqrt(perturbations.size)
@@ -254,7 +255,13 @@ class NaturalEvolutionStrategies:
         return self._perturbations.count
 
     def record(self, keep: Keep) -> None:
-        """Has every update of the `fit` that has begun call `keep`; for callbacks, when training begins."""
+        """Has every update of the `fit` that has begun call `keep`; for callbacks, when training begins.
+
+        Raises:
+          ValueError: if another callback has asked for it.
+        """
+        if self._keep is not None:
+            raise ValueError("callbacks: two record the updates of one fit; allowed: one ReplayLog.")
         self._keep = keep
 
     def update_config(self) -> Dict[str, Any]:

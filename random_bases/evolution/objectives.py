@@ -18,6 +18,7 @@ from random_bases import keras_api
 from random_bases.bases.basis import compiled
 from random_bases.evolution.offspring import InPlace, OwnWeights, Population
 from random_bases.evolution.updates import population_of
+from random_bases.keras_api import keras
 
 # Pieces of an update that a process gets, one after another: offspring may take different times.
 _PIECES = 4
@@ -151,6 +152,7 @@ class Pool:
         self._objective = objective
         self._count = count
         self._executor: Optional[ProcessPoolExecutor] = None
+        _check_copied(population.model)
 
     def losses(self, theta: List[np.ndarray], update: int, batches: Sequence[Tuple]) -> List[List[float]]:
         """The losses of all offspring, as of `Evaluator.losses`.
@@ -167,16 +169,22 @@ class Pool:
             # Spawned, as TensorFlow's threads do not survive a fork.
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(self._count, context, _begin, (self._describe(),))
-        batches = tf.nest.map_structure(np.asarray, batches)
-        pieces = np.array_split(np.arange(len(batches)), min(_PIECES * self._count, len(batches)))
+        sent = [tf.nest.map_structure(_sent, batch) for batch in batches[:1]] * len(batches)
+        if not self._population.shared:
+            sent = [tf.nest.map_structure(_sent, batch) for batch in batches]
+        pieces = np.array_split(np.arange(len(sent)), min(_PIECES * self._count, len(sent)))
         found = [
-            self._executor.submit(_losses, theta, update, piece.tolist(), [batches[i] for i in piece])
+            self._executor.submit(_losses, theta, update, piece.tolist(), [sent[i] for i in piece])
             for piece in pieces
         ]
-        return [row for future in found for row in future.result()]
+        try:
+            return [row for future in found for row in future.result()]
+        finally:
+            for future in found:  # what has not begun, where one has failed
+                future.cancel()
 
     def close(self) -> None:
-        """Ends the processes, when they have done what they are at."""
+        """Ends the processes, when each has done the piece that it is at."""
         if self._executor is not None:
             self._executor.shutdown()
             self._executor = None
@@ -190,6 +198,18 @@ class Pool:
             self._update,
             self._objective,
         )
+
+
+def _check_copied(model: keras.Model) -> None:
+    """Raises ValueError for a model that another process could not make anew."""
+    classes = {type(layer).__name__: type(layer) for layer in keras_api.layers_of(model)}
+    try:
+        keras_api.deserialize(keras_api.serialize(model), classes)
+    except (TypeError, ValueError, KeyError, NotImplementedError) as error:
+        raise ValueError(
+            f"model={model.name!r} cannot be made anew in other processes: its architecture does not say all "
+            f"of it; allowed with such models: processes=None. Keras: {error}"
+        ) from error
 
 
 _evaluator: Optional[Evaluator] = None  # of a process of a pool
@@ -208,4 +228,15 @@ def _losses(theta: List[np.ndarray], update: int, directions: List[int], batches
     """`Evaluator.losses` in a process of a pool, with these values of the trainable variables."""
     assert _evaluator is not None
     _evaluator.set_weights(theta)
-    return _evaluator.losses(directions, update, batches)
+    return _evaluator.losses(directions, update, [tf.nest.map_structure(_received, each) for each in batches])
+
+
+def _sent(tensor: Any) -> np.ndarray:
+    """A tensor of a batch as what can be pickled."""
+    if not isinstance(tensor, tf.Tensor):
+        raise TypeError(f"x has batches of {type(tensor).__name__}; allowed with processes: dense tensors.")
+    return tensor.numpy()
+
+
+def _received(array: np.ndarray) -> Tensor:
+    return tf.constant(array)

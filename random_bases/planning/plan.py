@@ -32,7 +32,9 @@ METHODS = (
     "nes",
 )
 _FLOAT = 4
-_LOOPS = "and what these keep for the backward pass is not in its graph; allowed: models without loops."
+_LOOPS = "and what these keep for the backward pass is not in its graph; allowed: models without them."
+# Operations with graphs of their own.
+_NESTED = ("While", "If", "Case", "PartitionedCall")
 # How many vectors of D numbers, and of the 2^k of a transform, XLA has at once for a sketch of a gradient,
 # with the gradient, and for P c or P^T g of a `SubspaceModel`. As its buffers say, for Hadamard directions
 # that are a product set (few of them), or of two overlapping transforms.
@@ -45,8 +47,8 @@ class MethodPlan(NamedTuple):
 
     Attributes:
       method: one of `METHODS`.
-      trained: how many numbers train, by layer: gradients' for "sgd", "adamw" and "lora", coordinates for the
-        others; those whose directions are of all layers together have them under "all layers".
+      trained: how many numbers train, by layer: weights for "sgd", "adamw", "lora" and "nes", coordinates for
+        the others; those whose directions are of all layers together have them under "all layers".
       weights: all variables of the model, trained or not, and the factors of "lora".
       optimizer: the optimizer's state, and what else is kept from step to step: the memory of error feedback.
       gradient: gradients of weights that are there at once: the largest one where each is taken in as soon as
@@ -266,7 +268,8 @@ class _Step:
             del values
             return _total(self._model, batch, sub(batch[0], training=True), sub.losses)
 
-        live = self._trace(loss_of, [], [sub.coordinates])[0]
+        _ = self._traced_weights  # which looks into the model: here are programs of ours, too
+        live = self._trace(loss_of, [], [sub.coordinates], looks=False)[0]
         shapes = [tuple(variable.shape) for variable in self._variables]
         matrices = linear_layers.matrices(self._linear, self._variables)
         subspace = Subspace(shapes, self._dimensions, "kronecker", matrices=matrices)
@@ -334,10 +337,12 @@ class _Step:
         specs: Sequence[tf.TensorSpec],
         variables: Sequence = (),
         differentiated: bool = True,
+        looks: bool = True,
     ) -> Tuple[Live, Live]:
         """What is alive in loss_of(batch, values) and its gradient for values of `specs` and for variables.
 
-        Where each gradient is taken in as it comes, and where all wait for the last.
+        Where each gradient is taken in as it comes, and where all wait for the last. Unless `looks` is False,
+        what has a graph of its own is refused.
         """
         found: List[Any] = []
 
@@ -353,8 +358,14 @@ class _Step:
 
         graph = tf.function(step, autograph=False).get_concrete_function(self._batch, list(specs)).graph
         loss, gradients = found
-        if any("While" in operation.type for operation in graph.get_operations()):
-            raise ValueError(f"model={self._model.name!r} has loops, {_LOOPS}")
+        for operation in graph.get_operations() if looks else ():
+            # What only checks, as an assertion does, gives no such numbers.
+            gives = any(tensor.dtype.is_floating for tensor in operation.outputs)
+            if gives and any(part in operation.type for part in _NESTED):
+                raise ValueError(
+                    f"model={self._model.name!r} has loops, branches or functions of TensorFlow "
+                    f"({operation.type}), {_LOOPS}"
+                )
         return live_bytes(graph, loss), live_bytes(graph, loss, gradients)
 
 

@@ -195,6 +195,11 @@ class Evolution:
     KEYS = {"evolution": dict, "optimizer": dict}
 
     def __init__(self, trainer: NaturalEvolutionStrategies):
+        if isinstance(trainer.optimizer, RandomBasesDescent):
+            raise TypeError(
+                "ReplayLog: optimizer of NaturalEvolutionStrategies is a RandomBasesDescent, which draws "
+                "directions of its own; allowed: other optimizers."
+            )
         self._trainer, self._optimizer = trainer, trainer.optimizer
         self._scheduled = _is_scheduled(trainer.optimizer)
 

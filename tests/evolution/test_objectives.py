@@ -7,6 +7,7 @@ import pytest
 
 import random_bases as rb
 from random_bases import keras_api
+from random_bases.keras_api import keras
 from tests.optimizers.helpers import dense_model
 
 SEEDS = np.arange(24, dtype=np.float32).reshape(-1, 1)  # what data is to a simulator
@@ -14,8 +15,8 @@ PAIRS = {"population": 6, "antithetic": True, "basis": "rademacher"}
 
 
 def noisy_distance(model, batch):
-    """Depends on the weights, on the batch and on their order."""
-    noise = np.random.default_rng(int(np.asarray(batch[0])[0, 0])).random()
+    """Depends on the weights, on the batch and on their order; the batch is of tensors in any process."""
+    noise = np.random.default_rng(int(batch[0].numpy()[0, 0])).random()
     return float(sum(((i + 1) * np.square(w - noise)).sum() for i, w in enumerate(model.get_weights())))
 
 
@@ -97,6 +98,13 @@ def test_what_fails_in_a_process_is_raised_and_leaves_the_weights(objective, err
         trained(objective, model, processes=2)
     for a, b in zip(weights_of(model), start):
         np.testing.assert_array_equal(a, b)
+
+
+def test_models_that_cannot_be_made_anew_elsewhere_are_refused():
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, keras.layers.Dense(4, activation=lambda x: x)(inputs))
+    with pytest.raises(ValueError, match="cannot be made anew in other processes"):
+        trained(model=model, processes=2)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,9 @@ def test_a_search_finds_d_and_goes_on_where_it_was(tmp_path, monkeypatch):
         ({"population": 0}, "config.population=0 must be at least 1"),
         ({"sigma": -1.0}, "config.sigma=-1.0 must be positive"),
         ({"processes": -1}, "config.processes=-1"),
-        ({"fraction": 2.0}, "config.fraction=2.0"),
+        ({"population": 33}, "config.population=33 must be even"),
+        ({"updates": 10, "evaluate_every": 4}, "config.updates=10 must be a multiple of evaluate_every=4"),
+        ({"seeds": (2**31 - 1,)}, "would play the episodes of evaluations; allowed: at most 6710885"),
         ({"seeds": (-1,)}, "-1 must be an int"),
     ],
 )

@@ -118,6 +118,18 @@ def recurrent():
     return model
 
 
+def test_functions_whose_inside_is_not_seen_are_refused():
+    class Hidden(keras.layers.Layer):
+        @tf.function
+        def call(self, x):
+            return tf.tanh(tf.matmul(x, tf.ones([64, 64])))
+
+    model = keras.Sequential([keras.Input((64,)), Hidden(), keras.layers.Dense(10)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match="has loops, branches or functions of TensorFlow"):
+        rb.plan(model, (X, Y), 10, methods=["sgd"])
+
+
 @pytest.mark.parametrize(
     ("change", "error", "sentence"),
     [

@@ -38,7 +38,8 @@ def fit(nes, epochs=2, callbacks=(), **arguments):
 
 PLAIN = {
     "momentum": {"optimizer": lambda: keras.optimizers.SGD(0.02, momentum=0.9)},
-    "low rank": {"basis": "low_rank", "rank": 2, "antithetic": True, "minibatch": "shared"},
+    # NumPy's integers, too: the header is JSON.
+    "low rank": {"basis": "low_rank", "rank": np.int64(2), "antithetic": True, "minibatch": "shared"},
 }
 SLOW = {
     "a Python objective": {"objective": distance},
@@ -111,6 +112,14 @@ def test_the_log_of_another_run_is_not_overwritten(tmp_path):
         with pytest.raises(rb.ReplayError, match="another run: it differs in .*'evolution'"):
             fit(trainer(**changed), callbacks=[rb.ReplayLog(tmp_path / "log")])
     assert (tmp_path / "log").read_bytes() == before
+
+
+def test_what_cannot_be_logged_is_refused_by_name(tmp_path):
+    descent = rb.RandomBasesDescent("sgd", dimensions=4, basis="rademacher", seed=0)
+    with pytest.raises(TypeError, match="optimizer of NaturalEvolutionStrategies is a RandomBasesDescent"):
+        fit(trainer(optimizer=descent), callbacks=[rb.ReplayLog(tmp_path / "log")])
+    with pytest.raises(ValueError, match="two record the updates of one fit; allowed: one ReplayLog"):
+        fit(trainer(), callbacks=[rb.ReplayLog(tmp_path / "a"), rb.ReplayLog(tmp_path / "b")])
 
 
 @pytest.mark.skipif(GENERATION == "keras2.6", reason="Keras 2.6 has no weight decay in optimizers")
