@@ -67,7 +67,9 @@ class ReplayLog(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         del logs
         model = self.model
-        self._mover = mover = movers.of_model(model, (self.params or {}).get("trainer"))
+        # Keras 2.6 has no `params` until it sets them.
+        params = getattr(self, "params", None) or {}
+        self._mover = mover = movers.of_model(model, params.get("trainer"))
         strategy = keras_api.strategy_of(model)
         device.of(strategy).refuse("ReplayLog, which has the training step write to variables of its own,")
         mover.record(self._keep)
