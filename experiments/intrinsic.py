@@ -37,9 +37,8 @@ from random_bases.tensors import size_of
 SHUFFLES = ("", "pixels", "labels")
 ACCURACIES = ("test", "train")
 
-# What decides which trainings there are, or where and by whom, but not what one of them gives. The return
-# that solves an environment ends a training, so it does not belong here.
-_FREE = ("data_dir", "seeds", "start", "growth", "resolution", "processes")
+# What decides which trainings there are, or where and by whom, but not what one of them gives.
+_FREE = ("data_dir", "seeds", "start", "fraction", "growth", "resolution", "processes")
 
 
 class Task(NamedTuple):
@@ -207,8 +206,7 @@ def run(config: ml_collections.ConfigDict, workdir: Union[str, Path], verbose: i
     """
     check_config(config)
     workdir = Path(workdir)
-    free = _FREE if "environment" in config else (*_FREE, "fraction")
-    wanted = {key: value for key, value in config.to_dict().items() if key not in free}
+    wanted = {key: value for key, value in config.to_dict().items() if key not in _FREE}
     results.check_config(workdir / "config.json", wanted, but=())
     task = _policy(config) if "environment" in config else _images(config)
     how = (config.start, task.parameters, config.seeds, config.growth, config.resolution)

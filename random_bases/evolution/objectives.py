@@ -169,9 +169,8 @@ class Pool:
             # Spawned, as TensorFlow's threads do not survive a fork.
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(self._count, context, _begin, (self._describe(),))
-        sent = [tf.nest.map_structure(_sent, batch) for batch in batches[:1]] * len(batches)
-        if not self._population.shared:
-            sent = [tf.nest.map_structure(_sent, batch) for batch in batches]
+        distinct = batches[:1] if self._population.shared else batches
+        sent = [tf.nest.map_structure(_sent, batch) for batch in distinct] * (len(batches) // len(distinct))
         pieces = np.array_split(np.arange(len(sent)), min(_PIECES * self._count, len(sent)))
         found = [
             self._executor.submit(_losses, theta, update, piece.tolist(), [sent[i] for i in piece])
@@ -193,23 +192,34 @@ class Pool:
         model = self._population.model
         return _Description(
             keras_api.serialize(model),
-            {type(layer).__name__: type(layer) for layer in keras_api.layers_of(model)},
+            _classes_of(model),
             [keras_api.value_of(variable).numpy() for variable in keras_api.variables_of(model)],
             self._update,
             self._objective,
         )
 
 
+def _classes_of(model: keras.Model) -> Dict[str, type]:
+    """Of a model's layers, by name: they are found although they may not be registered."""
+    return {type(layer).__name__: type(layer) for layer in keras_api.layers_of(model)}
+
+
 def _check_copied(model: keras.Model) -> None:
     """Raises ValueError for a model that another process could not make anew."""
-    classes = {type(layer).__name__: type(layer) for layer in keras_api.layers_of(model)}
+    allowed = "allowed with such models: processes=None"
     try:
-        keras_api.deserialize(keras_api.serialize(model), classes)
+        copy = keras_api.deserialize(keras_api.serialize(model), _classes_of(model))
     except (TypeError, ValueError, KeyError, NotImplementedError) as error:
         raise ValueError(
             f"model={model.name!r} cannot be made anew in other processes: its architecture does not say all "
-            f"of it; allowed with such models: processes=None. Keras: {error}"
+            f"of it; {allowed}. Keras: {error}"
         ) from error
+    made, known = ([tuple(v.shape) for v in keras_api.variables_of(each)] for each in (copy, model))
+    if made != known:
+        raise ValueError(
+            f"model={model.name!r} cannot be made anew in other processes: that gives variables of shapes "
+            f"{made} in place of {known}; {allowed}."
+        )
 
 
 _evaluator: Optional[Evaluator] = None  # of a process of a pool

@@ -107,6 +107,15 @@ def test_models_that_cannot_be_made_anew_elsewhere_are_refused():
         trained(model=model, processes=2)
 
 
+def test_models_that_come_out_otherwise_are_refused_too(monkeypatch):
+    other = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4)])
+    monkeypatch.setattr(keras_api, "deserialize", lambda config, classes: other)
+    with pytest.raises(
+        ValueError, match=r"gives variables of shapes \[\(5, 4\), \(4,\)\] in place of \[\(5, 6\)"
+    ):
+        trained(processes=2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
