@@ -4,9 +4,9 @@ Pure functions of tensors: no variables, no Keras. The coordinates of all compar
 of d numbers, in the compartments' order.
 """
 
+import functools
 import operator
-import weakref
-from typing import Any, Callable, Dict, List, MutableMapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -353,23 +353,19 @@ class Subspace:
         return tensors
 
 
-class _Programs(dict):
-    """Compiled programs by name; a dict that can be weakly referred to."""
+@functools.lru_cache(maxsize=32)
+def _shared_programs(key: Tuple[Any, ...]) -> Dict[str, Callable]:
+    """The programs of all subspaces with this key, also of those to come: 32 keys, the latest used."""
+    return {}
 
 
-# Subspaces that are equal draw and compute the same, so one traces and compiles for all of them.
-_PROGRAMS: MutableMapping[Any, _Programs] = weakref.WeakValueDictionary()
-
-
-def _programs_of(subspace: Subspace) -> _Programs:
-    """The programs of an equal subspace that is in use, or new ones."""
-    drawn = [
-        # What a basis stores its configuration does not tell by its text.
-        (type(basis), repr(basis.get_config()) if basis.seeded else id(basis))
-        for basis in subspace.compartment_bases
-    ]
-    key = (tuple(subspace.shapes), subspace.order, subspace.firsts, *drawn)
-    return _PROGRAMS.setdefault(key, _Programs())
+def _programs_of(subspace: Subspace) -> Dict[str, Callable]:
+    """Compiled programs by name. Subspaces that are equal draw and compute the same: one compiles for all."""
+    drawn = subspace.compartment_bases
+    if not all(basis.seeded for basis in drawn):
+        return {}  # what a basis stores its configuration does not tell
+    described = [(type(basis), repr(basis.get_config())) for basis in drawn]
+    return _shared_programs((tuple(subspace.shapes), subspace.order, subspace.firsts, *described))
 
 
 def _float32(tensors: Sequence[Tensor]) -> List[Tensor]:

@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -243,6 +245,34 @@ def test_inside_a_users_compiled_function_one_program_serves_all_draws():
         close(coordinates, matrix.T @ flat(tensors()))
         close(flat(in_subspace), matrix @ (matrix.T @ flat(tensors())))
     assert len(traces) == 1
+
+
+class Counting(DenseBasis):
+    """Counts how often `project` is traced, of all its instances together."""
+
+    traces = 0
+
+    def trace_project(self, *arguments):
+        Counting.traces += 1
+        return super().trace_project(*arguments)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_is_traced_once_serves_equal_subspaces(kept):
+    """Also those that are made when the first is gone, as where one model after another is trained."""
+    v = [tf.ones([3, 4 + kept])]
+    Counting.traces, held, found = 0, [], []
+    for _ in range(3):
+        subspace = Subspace([v[0].shape], 5, Counting(v[0].shape.num_elements(), 5))
+        held += [subspace] * kept
+        found.append(subspace.project(v, SEED).numpy())
+        del subspace
+        gc.collect()
+    assert Counting.traces == 1
+    np.testing.assert_array_equal(found[1:], [found[0]] * 2)
+    other = Subspace([v[0].shape], 4, Counting(v[0].shape.num_elements(), 4))
+    other.project(v, SEED)
+    assert Counting.traces == 2
 
 
 def test_gradients_are_the_adjoints(eager):
