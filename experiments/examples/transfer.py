@@ -38,6 +38,8 @@ WIDTH, BLOCKS, HEADS, PATCH = 64, 3, 4, 7
 RANK = 4
 DIMENSIONS = 1000
 BATCH = 50
+# Of the 400 steps: Adam begins anew with each basis, and needs some steps to learn its moments.
+REDRAW_EVERY = 100
 
 
 class Settings(NamedTuple):
@@ -179,9 +181,13 @@ def subspace(settings: Settings, model: keras.Model, method: str) -> keras.Model
         adapted = pretrained(settings)
         comparison.enable_lora(adapted, RANK, [adapted.layers[-1]])
         dimensions = comparison.size(adapted.trainable_variables)
-        redraw_every = 1 if method == "factored, redrawn" else None
         return rb.SubspaceModel(
-            model, dimensions, basis="kronecker", seed=settings.seed, redraw_every=redraw_every
+            model,
+            dimensions,
+            basis="kronecker",
+            seed=settings.seed,
+            redraw_every=REDRAW_EVERY if method == "factored, redrawn" else None,
+            optimizer_state="reset",
         )
     return model
 
