@@ -1,7 +1,7 @@
 """Wall time of an evolution update with 1, 2 and 4 workers: `python -m benchmarks.evolution_workers`.
 
 Each worker is a process with tf-keras and one core of its own, as long as there are cores; all are on this
-machine. Prints JSON. Takes about two minutes on two cores, which nothing else should use.
+machine. Prints JSON. Takes a minute on two cores, which nothing else should use.
 """
 
 import json
