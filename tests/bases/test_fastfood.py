@@ -86,13 +86,7 @@ def test_all_methods_are_those_of_the_explicit_matrix(size, dimensions):
             np.testing.assert_allclose(moved, matrix @ (matrix.T @ v), rtol=0, atol=max(5 * scale, 5e-6))
 
 
-# Around the powers of two, whose transforms the blocks are; the others are of the slow tests.
-EDGES = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40}
-
-
-@pytest.mark.parametrize(
-    "size", [n if n in EDGES else pytest.param(n, marks=pytest.mark.slow) for n in range(1, 41)]
-)
+@pytest.mark.parametrize("size", range(1, 41))
 def test_directions_have_unit_length_for_every_size(size):
     with eagerly():
         basis = bases.get("fastfood", size, size)

@@ -24,13 +24,7 @@ def assert_orthonormal(size, dimensions):
     assert abs(moved.numpy() @ v - adjoint) < 1e-5 * np.linalg.norm(c) * np.linalg.norm(v)
 
 
-# Around the powers of two, whose transforms the blocks are; the others are of the slow tests.
-EDGES = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40}
-
-
-@pytest.mark.parametrize(
-    "size", [n if n in EDGES else pytest.param(n, marks=pytest.mark.slow) for n in range(1, 41)]
-)
+@pytest.mark.parametrize("size", range(1, 41))
 def test_directions_are_orthonormal_for_every_size(size):
     # From 16 elements for each direction on, they are of the other kind.
     with eagerly():

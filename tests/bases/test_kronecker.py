@@ -90,7 +90,7 @@ def test_directions_are_those_of_the_documented_streams(matrix, dimensions):
 
 @settings(max_examples=20, deadline=None)
 @given(
-    st.tuples(st.integers(1, 3), st.integers(1, 8), st.integers(1, 8)),
+    st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12)),
     st.floats(0, 1),
     st.integers(0, 2**64 - 1),
 )

@@ -64,7 +64,7 @@ def test_the_compiled_products_are_those_of_the_streams():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 40), st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 2**31 - 1))
+@given(st.integers(1, 90), st.floats(0, 1), st.integers(0, 2**64 - 1), st.integers(0, 2**31 - 1))
 def test_each_element_is_of_one_direction_and_directions_are_orthonormal(size, fraction, seed, draw):
     dimensions = max(1, round(fraction * size))
     basis = bases.get("partition", size, dimensions)

@@ -479,13 +479,7 @@ def test_models_that_were_trained_are_cloned_or_refused(model, tmp_path):
 @has_keras_files
 @pytest.mark.parametrize(
     "name",
-    [
-        "branched",
-        "frozen",
-        pytest.param("recurrent", marks=pytest.mark.slow),
-        "regularised",
-        "subclassed",
-    ],
+    ["branched", "frozen", "recurrent", "regularised", "subclassed"],
 )
 def test_a_saved_model_goes_on_bit_for_bit(tmp_path, name):
     expected, x, y = wrapped(name)

@@ -191,7 +191,7 @@ def test_one_replica_equals_no_strategy_bit_for_bit():
 @pytest.mark.parametrize("compartments", ["network", [10, 54]], ids=str)
 def test_no_two_replicas_share_a_direction(replicas, compartments):
     """Their directions are d (or K d) different unit vectors."""
-    d, k = 7, 4
+    d, k = 11, 4
     with eagerly():
         exchange = Exchange(
             replicas, "coordinates", d, k, lambda n: Subspace([[D]], n, "rademacher", compartments)
