@@ -70,7 +70,7 @@ def main() -> None:
     if "TF_CONFIG" in os.environ:
         print("RESULT " + json.dumps(_work(int(sys.argv[1]))), flush=True)
         return
-    from experiments import machine
+    from experiments import machine  # it imports TensorFlow, which a worker must not before it has its core
 
     cores = len(os.sched_getaffinity(0))
     points = [_launched(workers, cores) for workers in _WORKERS]

@@ -3,7 +3,7 @@
 python -m experiments.examples.transfer --data_dir=DIRECTORY [--workdir=runs/examples] [--examples=4000]
 
 What came out on MNIST's test images, of 4,000 images in 5 epochs (5 minutes on 2 cores of an AMD EPYC,
-2026-11-30, one seed; one rate each, none searched for but the last one's, as below):
+2026-11-30, one seed and one rate each, none searched for):
 
 | method               | trained numbers | accuracy | file, bytes |
 |----------------------|-----------------|----------|-------------|
@@ -11,13 +11,12 @@ What came out on MNIST's test images, of 4,000 images in 5 epochs (5 minutes on 
 | all weights          |         105,418 |    82.3% |     426,328 |
 | LoRA                 |          17,038 |    78.4% |      71,816 |
 | one vector over LoRA |           1,000 |    69.4% |       4,285 |
-| factored, fixed      |          17,038 |    78.0% |      68,422 |
+| factored, fixed      |          17,038 |    78.0% |      68,423 |
 | factored, redrawn    |          17,038 |    81.0% |     426,328 |
 
 At as many coordinates as LoRA trains numbers, a fixed factored basis of all weights is as good as LoRA to
 0.4 points, the standard error of either. Redrawn every 100 steps, with Adam's state reset, it is better, and
-1.3 points below all weights. Of other ways on the same images: redrawn every 20 steps (state projected)
-71.8%, in each step 43.5%, and in each step with SGD 79.8% at rate 0.5, where 2 diverges.
+1.3 points below all weights. Other ways to redraw came out worse: results/examples/README.md.
 
 Needs Keras 3, and fashion_mnist.npz and mnist.npz in the directory. Writes transfer.json and .png into the
 working directory. Exit status: as of scripts/train.py.
