@@ -203,7 +203,8 @@ class Subspace:
         tensors = [None] * len(self.shapes)
         start = 0
         for i in self._split.order:
-            entries = self.trace_entries(indices, seed, draws, start, self._variable_sizes[i])
+            elements = start + tf.range(self._variable_sizes[i])
+            entries = self.trace_entries(indices, seed, draws, elements)
             tensors[i] = tf.reshape(entries, [indices.shape[0], *self.shapes[i]])
             start += self._variable_sizes[i]
         return tensors
@@ -216,9 +217,7 @@ class Subspace:
             starts[i], start = start, start + self._variable_sizes[i]
         return starts
 
-    def trace_entries(
-        self, indices: Tensor, seed: Tensor, draws: Tensor, start: Union[int, Tensor], count: int
-    ) -> Tensor:
+    def trace_entries(self, indices: Tensor, seed: Tensor, draws: Tensor, elements: Tensor) -> Tensor:
         """Entries of single directions, if the subspace is `entrywise`; to be traced as `trace_directions`.
 
         One formula for all elements: a compiler that had to join pieces would generate samples over and
@@ -226,18 +225,17 @@ class Subspace:
 
         Args:
           indices, seed, draws: as in `trace_directions`.
-          start: the first element, as in `starts`: an int or int32 scalar.
-          count: how many.
+          elements: of the directions, int32 [n], numbered as `starts` does.
 
         Returns:
-          float32 [k, count].
+          float32 [k, n].
         """
         compartments = np.repeat(np.arange(len(self.compartment_sizes)), self.compartment_dimensions)
         mine = tf.gather(tf.constant(compartments, tf.int32), indices)[:, tf.newaxis]
         sizes = tf.gather(tf.constant(self.compartment_sizes, tf.int32), mine)
         first = tf.gather(tf.constant(np.cumsum([0, *self.compartment_sizes])[:-1], tf.int32), mine)
-        local = start + tf.range(count) - first
-        entries = tf.zeros([indices.shape[0], count])
+        local = elements - first
+        entries = tf.zeros_like(local, tf.float32)
         for basis, members in self._kinds():
             key = basis.trace_key(seed, draws[:, tf.newaxis])
             drawn = basis.trace_entries(key, indices[:, tf.newaxis], tf.maximum(local, 0))

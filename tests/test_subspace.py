@@ -391,8 +391,8 @@ def test_entries_from_anywhere():
     subspace = Subspace(SHAPES, 5, "rademacher", [20, 8, 20])
     where = tf.constant([4, 0]), as_seed(SEED), tf.constant([2, 3])
     with eagerly():
-        whole = subspace.trace_entries(*where, 0, TOTAL)
-        np.testing.assert_array_equal(subspace.trace_entries(*where, tf.constant(17), 9), whole[:, 17:26])
+        whole = subspace.trace_entries(*where, tf.range(TOTAL))
+        np.testing.assert_array_equal(subspace.trace_entries(*where, tf.range(17, 26)), whole[:, 17:26])
 
 
 @pytest.mark.parametrize("compartments", ["network", "variable"])

@@ -7,6 +7,7 @@ perturbations, with thin factors of its own, or one after another in the model's
 import math
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
@@ -20,6 +21,9 @@ from random_bases.models import linear_layers
 from random_bases.models.linear_layers import LinearLayer
 
 Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
+Placed = Tuple[tf.Variable, int]  # with where its entries begin: `Perturbations.starts`
+
+_MOST_IN_ONE = 2**20
 
 
 class Population(NamedTuple):
@@ -314,11 +318,37 @@ class InPlace:
         if not (isinstance(perturbations, Perturbations) and perturbations.entrywise):
             self._program("all", self._move_all)(coefficient, index, update)
             return
+        small, large = self._by_size()
+        if small:
+            entries = self._program("small", self._entries_of_small)(index, update)
+            parts = tf.split(entries, [variable.shape.num_elements() for variable, _ in small])
+            for (variable, _), phi in zip(small, parts):
+                _add(variable, coefficient, phi)
         # A program for each shape: one of all variables takes more memory.
-        for variable, start in zip(self._population.variables, perturbations.starts):
-            raw = keras_api.tf_variable_of(variable)
-            program = self._program((tuple(raw.shape), raw.dtype), self._move)
-            program(raw, tf.constant(start), coefficient, index, update)
+        for variable, start in large:
+            program = self._program((tuple(variable.shape), variable.dtype), self._move)
+            program(variable, tf.constant(start), coefficient, index, update)
+
+    def _by_size(self) -> Tuple[List[Placed], List[Placed]]:
+        """The smallest variables, of `_MOST_IN_ONE` entries together, and all others.
+
+        Each program is some megabytes of the machine's code, however small what it moves: one draws the
+        entries of all that are small.
+        """
+        perturbations = self._population.perturbations
+        assert isinstance(perturbations, Perturbations)
+        raw = [keras_api.tf_variable_of(variable) for variable in self._population.variables]
+        placed = sorted(zip(raw, perturbations.starts), key=lambda each: each[0].shape.num_elements())
+        sizes = np.cumsum([variable.shape.num_elements() for variable, _ in placed])
+        count = int(np.searchsorted(sizes, _MOST_IN_ONE, side="right"))
+        return placed[:count], placed[count:]
+
+    def _entries_of_small(self, index: Tensor, update: Tensor) -> Tensor:
+        perturbations = self._population.perturbations
+        assert isinstance(perturbations, Perturbations)
+        small, _ = self._by_size()
+        elements = [tf.range(start, start + variable.shape.num_elements()) for variable, start in small]
+        return perturbations.trace_entries(index, update, tf.concat(elements, axis=0))
 
     def _program(self, key: Any, function: Callable) -> Callable:
         return self._programs.setdefault(key, compiled(function))
@@ -329,19 +359,23 @@ class InPlace:
         count = variable.shape.num_elements()
         perturbations = self._population.perturbations
         assert isinstance(perturbations, Perturbations)
-        phi = perturbations.trace_entries(index, update, start, count)
-        variable.assign_add(tf.cast(coefficient * tf.reshape(phi, variable.shape), variable.dtype))
+        _add(variable, coefficient, perturbations.trace_entries(index, update, start + tf.range(count)))
 
     def _move_all(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
         perturbations = self._population.perturbations.trace(index[tf.newaxis], update)
         for variable, phi in zip(self._population.variables, perturbations):
-            variable.assign_add(tf.cast(coefficient * phi[0], variable.dtype))
+            _add(variable, coefficient, phi)
 
     def _trace(self, batch: Any) -> Tuple[Tensor, Any, Masks]:
         model = self._population.model
         outputs = model(batch[0], training=self._population.training)
         loss = keras_api.compiled_loss(model, batch, outputs) + _sum(model.losses)
         return loss, outputs, keras_api.masks_of(outputs)
+
+
+def _add(variable: Any, coefficient: Tensor, phi: Tensor) -> None:
+    """Variable += coefficient phi, of as many entries."""
+    variable.assign_add(tf.cast(coefficient * tf.reshape(phi, variable.shape), variable.dtype))
 
 
 def _map(function: Callable, rows: Any) -> Any:

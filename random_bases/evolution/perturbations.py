@@ -76,10 +76,10 @@ class Perturbations:
         """Where each variable's entries begin, for `trace_entries`."""
         return self._subspace.starts
 
-    def trace_entries(self, index: Tensor, update: Tensor, start: Tensor, count: int) -> Tensor:
-        """Some entries of one perturbation, if `entrywise`: `count` from `start`, float32 [count]."""
+    def trace_entries(self, index: Tensor, update: Tensor, elements: Tensor) -> Tensor:
+        """One perturbation's entries at `elements`, int32 [n], if `entrywise`: float32 [n]."""
         indices = index[tf.newaxis]
-        entries = self._subspace.trace_entries(*self._address(indices, update), start, count)
+        entries = self._subspace.trace_entries(*self._address(indices, update), elements)
         return (self._lengths_of(indices)[:, tf.newaxis] * entries)[0]
 
     def _address(self, indices: Tensor, update: Tensor) -> Tuple[Tensor, Tensor, Tensor]:

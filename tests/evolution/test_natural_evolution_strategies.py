@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import random_bases as rb
 from random_bases import keras_api
+from random_bases.evolution import offspring
 from random_bases.keras_api import GENERATION, keras
 from tests import networks
 
@@ -265,6 +266,21 @@ def test_in_place_weights_are_restored_before_the_step():
     nes = strategy(model, 8, 0.5, learning_rate=1e-30, memory_limit=0)
     nes.fit(dataset(x), steps_per_epoch=2, verbose=0)
     np.testing.assert_allclose(weights_of(model), before, atol=1e-5)
+
+
+def test_in_place_moves_are_the_same_whichever_variables_share_a_program(monkeypatch):
+    results = []
+    for together, most in enumerate([0, 20, 2**20]):  # none, some and all
+        monkeypatch.setattr(offspring, "_MOST_IN_ONE", most)
+        model, x = compiled("sequential")
+        sizes = sorted(variable.shape.num_elements() for variable in model.trainable_variables)
+        assert together == (0 if most < sizes[0] else 2 if most >= sum(sizes) else 1)
+        nes = strategy(model, 4, 0.5, learning_rate=0.1, compartments="variable", memory_limit=0)
+        history = nes.fit(dataset(x), steps_per_epoch=2, verbose=0).history
+        results.append([*history["loss"], *weights_of(model)])
+    for found in results[1:]:
+        for one, other in zip(results[0], found):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 # --- fit, as Keras has it -------------------------------------------------------------------------
