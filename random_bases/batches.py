@@ -45,9 +45,10 @@ class Batches(NamedTuple):
     """An endless stream of batches.
 
     Attributes:
-      dataset_from: (start, count=1, index=0, group=None) -> dataset of (x,), (x, y) or (x, y, sample_weight):
-        from batch `start` on, of each `count` the one of this index; `group`: so many in one tensor
-        [group, batch, ...], which takes far less time than to get each by itself.
+      dataset_from: (start, count=1, index=0, group=None, each=1) -> dataset of (x,), (x, y) or (x, y,
+        sample_weight): from batch `start` on, dealt out to `count`, `each` at a time, those of this index;
+        `group`: so many in one tensor [group, batch, ...], which takes far less time than to get each by
+        itself.
       per_epoch: the number of batches in an epoch; None: unknown.
     """
 
@@ -79,8 +80,8 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
             raise ValueError("x is an empty dataset.")
         dataset = x.map(_as_tuple).repeat()
 
-        def dataset_of(start, count=1, index=0, group=None):
-            return without_autotuning(_grouped(dataset.shard(count, index), group))
+        def dataset_of(start, count=1, index=0, group=None, each=1):
+            return without_autotuning(_grouped(_dealt(dataset, count, index, each), group))
 
         return Batches(dataset_of, number if number > 0 else None)
     if sample_weight is not None and y is None:
@@ -108,14 +109,22 @@ def stream(x, y, sample_weight, batch_size: Optional[int], shuffle: bool, seed: 
         order = tf.reshape(order[: per_epoch * batch_size], [per_epoch, batch_size])
         return tf.data.Dataset.from_tensor_slices(order)
 
-    def dataset_from(start, count=1, index=0, group=None):
+    def dataset_from(start, count=1, index=0, group=None, each=1):
         first_epoch, skipped = divmod(start, per_epoch)
         dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(orders).skip(skipped)
-        dataset = _grouped(dataset.shard(count, index), group)  # before the arrays are read
+        dataset = _grouped(_dealt(dataset, count, index, each), group)  # before the arrays are read
         dataset = dataset.map(lambda rows: tf.nest.map_structure(lambda t: tf.gather(t, rows), arrays))
         return without_autotuning(dataset.prefetch(2 if group is None else 1))
 
     return Batches(dataset_from, per_epoch)
+
+
+def _dealt(dataset: tf.data.Dataset, count: int, index: int, each: int) -> tf.data.Dataset:
+    """Of each count * each elements the `each` from index * each on."""
+    if each == 1:
+        return dataset.shard(count, index)
+    mine = dataset.enumerate().filter(lambda i, _: i // each % count == index)
+    return mine.map(lambda _, element: element)
 
 
 def _grouped(dataset: tf.data.Dataset, group: Optional[int]) -> tf.data.Dataset:

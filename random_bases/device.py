@@ -26,6 +26,7 @@ class Device(NamedTuple):
       step_bytes: a step of a loop takes as much time as drawing so many bytes of samples.
       count_replicas: how many replicas run a strategy's programs, over all processes.
       count_processes: how many processes these are.
+      process_index: which one this is, asked only where `compiles_whole`.
       replica_index: which one runs the program, int32 scalar, from a replica context.
       all_gather: (context, x, count) -> x of every replica, [count, ...].
     """
@@ -41,6 +42,7 @@ class Device(NamedTuple):
     step_bytes: int
     count_replicas: Callable[[tf.distribute.Strategy], int]
     count_processes: Callable[[tf.distribute.Strategy], int]
+    process_index: Optional[Callable[[tf.distribute.Strategy], int]]
     replica_index: Callable[..., Tensor]
     all_gather: Callable[..., Tensor]
 
@@ -68,6 +70,7 @@ _STOCK = Device(
     step_bytes=2**16,
     count_replicas=lambda strategy: strategy.num_replicas_in_sync,
     count_processes=_processes,
+    process_index=None,  # `tf.distribute` tells replicas apart
     replica_index=lambda context: tf.cast(context.replica_id_in_sync_group, tf.int32),
     all_gather=lambda context, x, count: context.all_gather(x[tf.newaxis], axis=0),
 )

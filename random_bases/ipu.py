@@ -296,6 +296,7 @@ device.register(
         step_bytes=2**26,
         count_replicas=_data_replicas,
         count_processes=lambda strategy: instances(strategy)[1],
+        process_index=lambda strategy: instances(strategy)[0],
         replica_index=lambda context: replication_index(),
         all_gather=lambda context, x, count: all_gather(x, count),
     )

@@ -55,6 +55,10 @@ def test_those_who_take_turns_have_batches_of_their_own_in_groups():
         (arrays, every),
         (stream(dataset, None, None, None, True, 0), [(x[4 * i : 4 * i + 4],) for i in range(12)]),
     ):
+        for index in range(2):
+            found = data.dataset_from(3, 2, index, each=3).take(6).as_numpy_iterator()
+            pieces = [batches[i] for i in range(12) if i // 3 % 2 == index]
+            np.testing.assert_array_equal([batch for (batch,) in found], [batch for (batch,) in pieces])
         for index in range(3):
             (first,), (second,) = data.dataset_from(3, 3, index, group=2).take(2).as_numpy_iterator()
             mine = [batch for (batch,) in batches[index::3]]

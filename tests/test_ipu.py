@@ -79,9 +79,12 @@ def test_a_pod_takes_what_poprun_says(horovod):
     with installed(pod=Pod(replicas=16, instances=4, index=1), horovod=horovod):
         from random_bases import ipu
 
-        # The double executes the programs of one instance only: it is asked for none.
+        strategy = rb.strategies.get("ipu_pod")
+        assert rb.strategies.replicas(strategy) == strategy.num_replicas_in_sync == 16
+        assert ipu.instances(strategy) == (1, 4)
+        # The double's programs reach the replicas of one instance only.
         with pytest.raises(NotImplementedError, match="one instance"):
-            rb.strategies.get("ipu_pod")
+            strategy.run(tf.function(lambda: ipu.all_gather(tf.zeros([1]), 16), autograph=False))
         assert SYSTEM.config.auto_select_ipus == 4
         assert SYSTEM.config.experimental.multi_replica_distribution.process_index == 1
         assert SYSTEM.config.compilation_poplar_options == {"target.deterministicWorkers": "portable"}

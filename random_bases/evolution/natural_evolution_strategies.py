@@ -225,9 +225,6 @@ class NaturalEvolutionStrategies:
                 f"optimizer was not made in the scope of the strategy of model={self.model.name!r}; allowed: "
                 "one that was."
             )
-        processes = device.of(self._strategy).count_processes(self._strategy)
-        if whole and processes > 1:
-            raise ValueError(f"model={self.model.name!r} is on {processes} instances of a POD; allowed: 1.")
 
     @property
     def in_place(self) -> bool:

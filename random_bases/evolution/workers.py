@@ -63,21 +63,38 @@ def iterator(
     Raises:
       ValueError: if several replicas would see different batches at the same place of the stream.
     """
-    count = strategies.replicas(strategy)
-    if count == 1 or device.of(strategy).compiles_whole:
-        dataset = batches.dataset_from(start, group=group)
-        if count > 1 and shared:
-            # The replicas of one program are dealt the batches out.
-            dataset = dataset.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(count))
+    count, on = strategies.replicas(strategy), device.of(strategy)
+    processes = on.count_processes(strategy)
+    if processes > 1 or count > 1 and not on.compiles_whole:
+        _check_repeatable(batches.dataset_from(start))
+    if count == 1 or on.compiles_whole:
+        dataset = _dealt(strategy, batches, start, shared, group)
         with strategy.scope():  # where the iterator of an IPU is made
             return iter(dataset)
-    _check_repeatable(batches.dataset_from(start))
 
     def own(context):
         turn = (1, 0) if shared else (count, context.replica_id_in_sync_group)
         return iter(batches.dataset_from(start, *turn, group=group))
 
     return strategy.experimental_distribute_values_from_function(own)
+
+
+def _dealt(
+    strategy: tf.distribute.Strategy, batches: Batches, start: int, shared: bool, group: Optional[int]
+) -> tf.data.Dataset:
+    """What a program compiled as a whole deals out, one by one, among its replicas: this process's."""
+    on = device.of(strategy)
+    processes = on.count_processes(strategy)
+    replicas = strategies.replicas(strategy) // processes
+    if shared:
+        dataset = batches.dataset_from(start)
+        if replicas == 1:
+            return dataset
+        return dataset.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replicas))
+    if processes == 1:
+        return batches.dataset_from(start, group=group)
+    assert on.process_index is not None
+    return batches.dataset_from(start, processes, on.process_index(strategy), each=replicas)
 
 
 def _check_repeatable(dataset: tf.data.Dataset) -> None:

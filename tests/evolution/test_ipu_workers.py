@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import random_bases as rb
+from random_bases.batches import stream
+from random_bases.evolution import workers
 from random_bases.keras_api import keras, set_random_seed
 from tests.poplar.double import Pod, installed
 
@@ -57,3 +60,44 @@ def test_the_replicas_of_ipus_make_the_update_of_one(minibatch, options):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert losses == pytest.approx(loss, rel=1e-5)
     assert sent == 4 * 2
+
+
+def dealt(pod, shared, rounds=3):
+    """replica's number -> the first numbers of its batches, in an instance of a POD."""
+    x = np.arange(64, dtype=np.float32)
+    with installed(pod=pod):
+        strategy = rb.strategies.get("ipu_pod")
+        batches = workers.iterator(strategy, stream(x, None, None, 2, False, 0), 1, shared, None)
+
+        def program(iterator):
+            return rb.ipu.replication_index(), tf.stack([next(iterator)[0][0] for _ in range(rounds)])
+
+        found = strategy.run_replicas(
+            tf.function(program, autograph=False), [((batches,), {})] * strategy.double.count
+        )
+        return {int(index): values.numpy().tolist() for index, values in found}
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["independent", "shared"])
+@pytest.mark.parametrize(("replicas", "instances"), [(4, 1), (4, 2), (3, 3), (6, 2)])
+def test_each_replica_of_a_pod_has_the_batches_of_its_own_directions(replicas, instances, shared):
+    found = {}
+    for index in range(instances):
+        found.update(dealt(Pod(replicas, instances, index), shared))
+    assert sorted(found) == list(range(replicas))
+    for replica, values in found.items():
+        places = range(3) if shared else range(replica, 3 * replicas, replicas)
+        assert values == [2.0 * (1 + place) for place in places]
+
+
+def test_a_pod_of_several_instances_takes_a_population():
+    with installed(pod=Pod(4, instances=2, index=1)):
+        with rb.strategies.get("ipu_pod").scope():
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+            model.compile(loss="mse")
+            nes = rb.NaturalEvolutionStrategies(model, 8, sigma=0.1, learning_rate=0.1, seed=0)
+            with pytest.raises(ValueError, match="population=6 must be 4 replicas times as many each"):
+                rb.NaturalEvolutionStrategies(model, 6, sigma=0.1, learning_rate=0.1, seed=0)
+            with pytest.raises(ValueError, match="seed=None would be another one in each of 2 processes"):
+                rb.NaturalEvolutionStrategies(model, 8, sigma=0.1, learning_rate=0.1)
+        assert nes.batches_per_update == 8

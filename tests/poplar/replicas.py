@@ -17,10 +17,12 @@ class Replicas:
     Args:
       count: R.
       first: the number of the first one here among those of all instances.
+      elsewhere: how many other instances have, to which the double has no connection.
     """
 
-    def __init__(self, count, first=0):
+    def __init__(self, count, first=0, elsewhere=0):
         self.count = count
+        self.total = count + elsewhere
         with tf.init_scope(), tf.device("/cpu:0"):
             self._index = [tf.Variable(first + r, dtype=tf.int32) for r in range(count)]
         self._substitutes = {}  # id of a captured handle -> (the handle, one for each replica)
@@ -37,6 +39,8 @@ class Replicas:
     def gather(self, x):
         """`x` of every replica: [R, ...], on every replica the same."""
         x = tf.convert_to_tensor(x)
+        if self.total > self.count:
+            raise NotImplementedError("The double runs the programs of one instance only.")
         if self.count == 1:
             return x[tf.newaxis]
         to, of = self._queues(x.dtype, x.shape)

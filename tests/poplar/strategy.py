@@ -97,9 +97,8 @@ class PopDistStrategy(IPUStrategyV1):
 
     def _make_replicas(self, ipus_per_replica):
         pod = SYSTEM.pod
-        if pod.instances != 1:
-            raise NotImplementedError("The double runs the programs of one instance only.")
-        return Replicas(pod.replicas)
+        here = pod.replicas // pod.instances
+        return Replicas(here, first=pod.index * here, elsewhere=pod.replicas - here)
 
     def _in_sync(self):
         return SYSTEM.pod.replicas
@@ -138,8 +137,8 @@ def cross_replica_mean(x, replica_group_size=None, name=None):
 
 def all_gather(x, replication_factor, name=None):
     replicas = current_replicas()
-    if replication_factor != replicas.count:
-        raise ValueError(f"replication_factor={replication_factor}, but there are {replicas.count} replicas.")
+    if replication_factor != replicas.total:
+        raise ValueError(f"replication_factor={replication_factor}, but there are {replicas.total} replicas.")
     return replicas.gather(x)
 
 
