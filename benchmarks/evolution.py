@@ -1,7 +1,7 @@
 """NaturalEvolutionStrategies against evosax's Open_ES (JAX), each in a process.
 
 The same two problems, start, population, sigma, learning rate, centred ranks and antithetic pairs; the
-network with low-rank perturbations, too. evosax
+network with perturbations of ranks 1 and 2, too. evosax
 is on PyPI; say which Python has it, and where mnist.npz is:
 
     PEER_PYTHON=/path/to/venv/bin/python DATA_DIR=/path/to/data python -m benchmarks --only=evolution
@@ -18,6 +18,8 @@ from benchmarks.measure import Figure, in_process
 # Measured of the 2020 implementation: FC-MNIST, 250 offspring, two cores, TensorFlow 2.1.
 _MS_2020 = 2060.0
 _SEEDS = 3
+_OF_A_VECTOR = [("normal",)]
+_OF_KERNELS = [("normal",), ("low_rank", "1"), ("low_rank", "2")]
 
 
 def run() -> List[Figure]:
@@ -33,12 +35,12 @@ def run() -> List[Figure]:
     python, directory = os.environ["PEER_PYTHON"], os.environ["DATA_DIR"]
     figures = []
     for problem in PROBLEMS:
-        bases = ["normal"] if problem == "quadratic" else ["normal", "low_rank"]
+        bases = _OF_A_VECTOR if problem == "quadratic" else _OF_KERNELS
         runs = [
             (
                 in_process("benchmarks.evolution_theirs", problem, seed, directory, python=python),
                 *(
-                    in_process("benchmarks.evolution_ours", problem, seed, directory, basis)
+                    in_process("benchmarks.evolution_ours", problem, seed, directory, *basis)
                     for basis in bases
                 ),
             )
@@ -50,7 +52,7 @@ def run() -> List[Figure]:
 
         population, _, _, updates = PROBLEMS[problem]
         for which, basis in enumerate(bases, start=1):
-            name = f"{problem}, population {population}, {basis}"
+            name = ", rank ".join([f"{problem}, population {population}, {basis[0]}", *basis[1:]])
             loss, peer = of("loss", which), of("loss", 0)
             what = f"loss after {updates} updates, {name}"
             figures.append(Figure(what, "evosax Open_ES", loss, peer, "", loss / peer, "<= 1.02"))

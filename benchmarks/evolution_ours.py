@@ -1,8 +1,9 @@
-"""One run with random_bases: `python -m benchmarks.evolution_ours PROBLEM SEED DATA_DIR [BASIS]`."""
+"""One run with random_bases: `python -m benchmarks.evolution_ours PROBLEM SEED DATA_DIR [BASIS [RANK]]`."""
 
 import json
 import sys
 import time
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
@@ -44,13 +45,20 @@ def _problem(name: str, directory: str):
     return model, (x[:50000], y[:50000]), (x[50000:], y[50000:])
 
 
-def main(name: str, seed: str, directory: str, basis: str = "normal") -> None:
+def main(name: str, seed: str, directory: str, basis: str = "normal", rank: Optional[str] = None) -> None:
     """Prints the held-out loss at the end and the milliseconds of an update."""
     population, sigma, rate, updates = PROBLEMS[name]
     model, data, held_out = _problem(name, directory)
     model.set_weights(start(name))
     nes = rb.NaturalEvolutionStrategies(
-        model, population, sigma, learning_rate=rate, antithetic=True, basis=basis, seed=int(seed)
+        model,
+        population,
+        sigma,
+        learning_rate=rate,
+        antithetic=True,
+        basis=basis,
+        seed=int(seed),
+        rank=None if rank is None else int(rank),
     )
     times = []
 
