@@ -4,6 +4,7 @@ Two ways, chosen by memory: many offspring at a time, each with weights of its o
 perturbations, with thin factors of its own, or one after another in the model's own weights.
 """
 
+import functools
 import math
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
@@ -23,7 +24,7 @@ from random_bases.models.linear_layers import LinearLayer
 Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
 Placed = Tuple[tf.Variable, int]  # with where its entries begin: `Perturbations.starts`
 
-_MOST_IN_ONE = 2**20
+_MOST_IN_ONE = 2**20  # entries that are drawn together: 4 MB, as much as a program or less
 
 
 class Population(NamedTuple):
@@ -254,7 +255,7 @@ class InPlace:
     """Offspring evaluated one after another in the model's own weights, which are then restored.
 
     Up to rounding: each is moved by sigma phi_j, generated where it is added, and back. Bases whose
-    entries are independent need no memory for that; others that of one direction. On one replica only:
+    entries are independent need little memory for that; others that of one direction. On one replica only:
     those of several, with offspring of their own, would round each in its own way and part.
 
     Args:
@@ -318,9 +319,10 @@ class InPlace:
         if not (isinstance(perturbations, Perturbations) and perturbations.entrywise):
             self._program("all", self._move_all)(coefficient, index, update)
             return
-        small, large = self._by_size()
+        small, large = self._by_size
         if small:
-            entries = self._program("small", self._entries_of_small)(index, update)
+            draw = self._program("small", self._entries)
+            entries = draw(index, update, _elements_of(small))
             parts = tf.split(entries, [variable.shape.num_elements() for variable, _ in small])
             for (variable, _), phi in zip(small, parts):
                 _add(variable, coefficient, phi)
@@ -329,8 +331,9 @@ class InPlace:
             program = self._program((tuple(variable.shape), variable.dtype), self._move)
             program(variable, tf.constant(start), coefficient, index, update)
 
+    @functools.cached_property
     def _by_size(self) -> Tuple[List[Placed], List[Placed]]:
-        """The smallest variables, of `_MOST_IN_ONE` entries together, and all others.
+        """The smallest variables, of `_MOST_IN_ONE` entries together, by their places, and all others.
 
         Each program is some megabytes of the machine's code, however small what it moves: one draws the
         entries of all that are small.
@@ -341,14 +344,12 @@ class InPlace:
         placed = sorted(zip(raw, perturbations.starts), key=lambda each: each[0].shape.num_elements())
         sizes = np.cumsum([variable.shape.num_elements() for variable, _ in placed])
         count = int(np.searchsorted(sizes, _MOST_IN_ONE, side="right"))
-        return placed[:count], placed[count:]
+        return sorted(placed[:count], key=lambda each: each[1]), placed[count:]
 
-    def _entries_of_small(self, index: Tensor, update: Tensor) -> Tensor:
+    def _entries(self, index: Tensor, update: Tensor, elements: Tensor) -> Tensor:
         perturbations = self._population.perturbations
         assert isinstance(perturbations, Perturbations)
-        small, _ = self._by_size()
-        elements = [tf.range(start, start + variable.shape.num_elements()) for variable, start in small]
-        return perturbations.trace_entries(index, update, tf.concat(elements, axis=0))
+        return perturbations.trace_entries(index, update, elements)
 
     def _program(self, key: Any, function: Callable) -> Callable:
         return self._programs.setdefault(key, compiled(function))
@@ -356,10 +357,8 @@ class InPlace:
     def _move(
         self, variable: tf.Variable, start: Tensor, coefficient: Tensor, index: Tensor, update: Tensor
     ) -> None:
-        count = variable.shape.num_elements()
-        perturbations = self._population.perturbations
-        assert isinstance(perturbations, Perturbations)
-        _add(variable, coefficient, perturbations.trace_entries(index, update, start + tf.range(count)))
+        elements = start + tf.range(variable.shape.num_elements())
+        _add(variable, coefficient, self._entries(index, update, elements))
 
     def _move_all(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
         perturbations = self._population.perturbations.trace(index[tf.newaxis], update)
@@ -371,6 +370,16 @@ class InPlace:
         outputs = model(batch[0], training=self._population.training)
         loss = keras_api.compiled_loss(model, batch, outputs) + _sum(model.losses)
         return loss, outputs, keras_api.masks_of(outputs)
+
+
+def _elements_of(placed: List[Placed]) -> Tensor:
+    """The numbers of all entries of variables in the order of their places, int32."""
+    runs: List[List[int]] = []  # [from, to] of neighbours
+    for variable, start in placed:
+        if not runs or start != runs[-1][1]:
+            runs.append([start, start])
+        runs[-1][1] += variable.shape.num_elements()
+    return tf.concat([tf.range(*run) for run in runs], axis=0)
 
 
 def _add(variable: Any, coefficient: Tensor, phi: Tensor) -> None:

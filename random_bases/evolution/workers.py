@@ -68,7 +68,7 @@ def iterator(
     if processes > 1 or count > 1 and not on.compiles_whole:
         _check_repeatable(batches.dataset_from(start))
     if count == 1 or on.compiles_whole:
-        dataset = _dealt(strategy, batches, start, shared, group)
+        dataset = _of_process(strategy, batches, start, shared, group)
         with strategy.scope():  # where the iterator of an IPU is made
             return iter(dataset)
 
@@ -79,13 +79,14 @@ def iterator(
     return strategy.experimental_distribute_values_from_function(own)
 
 
-def _dealt(
+def _of_process(
     strategy: tf.distribute.Strategy, batches: Batches, start: int, shared: bool, group: Optional[int]
 ) -> tf.data.Dataset:
     """What a program compiled as a whole deals out, one by one, among its replicas: this process's."""
     on = device.of(strategy)
     processes = on.count_processes(strategy)
     replicas = strategies.replicas(strategy) // processes
+    assert group is None or replicas == 1
     if shared:
         dataset = batches.dataset_from(start)
         if replicas == 1:
@@ -93,7 +94,7 @@ def _dealt(
         return dataset.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replicas))
     if processes == 1:
         return batches.dataset_from(start, group=group)
-    assert on.process_index is not None
+    assert group is None and on.process_index is not None
     return batches.dataset_from(start, processes, on.process_index(strategy), each=replicas)
 
 

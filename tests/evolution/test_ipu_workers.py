@@ -1,12 +1,14 @@
 """Evolution on the IPU's replicas, which `tf.distribute` does not see, as the double has them."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import random_bases as rb
 from random_bases.batches import stream
-from random_bases.evolution import workers
+from random_bases.evolution import natural_evolution_strategies, workers
 from random_bases.keras_api import keras, set_random_seed
 from tests.poplar.double import Pod, installed
 
@@ -90,14 +92,44 @@ def test_each_replica_of_a_pod_has_the_batches_of_its_own_directions(replicas, i
         assert values == [2.0 * (1 + place) for place in places]
 
 
-def test_a_pod_of_several_instances_takes_a_population():
-    with installed(pod=Pod(4, instances=2, index=1)):
-        with rb.strategies.get("ipu_pod").scope():
+def own_losses(pod):
+    """The sums of the losses of each replica's own offspring, in an instance of a POD."""
+
+    def only_own(own, replicas):
+        found = replicas.index + replicas.count * tf.range(own.shape[0])
+        return tf.scatter_nd(found[:, tf.newaxis], own, [12, own.shape[1]])
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=[64, 4]).astype(np.float32), rng.normal(size=[64, 2]).astype(np.float32)
+    with installed(pod=pod), mock.patch.object(natural_evolution_strategies, "losses_of_all", only_own):
+        strategy = rb.strategies.get("ipu_pod")
+        set_random_seed(0)
+        with strategy.scope():
             model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
             model.compile(loss="mse")
-            nes = rb.NaturalEvolutionStrategies(model, 8, sigma=0.1, learning_rate=0.1, seed=0)
-            with pytest.raises(ValueError, match="population=6 must be 4 replicas times as many each"):
-                rb.NaturalEvolutionStrategies(model, 6, sigma=0.1, learning_rate=0.1, seed=0)
-            with pytest.raises(ValueError, match="seed=None would be another one in each of 2 processes"):
-                rb.NaturalEvolutionStrategies(model, 8, sigma=0.1, learning_rate=0.1)
-        assert nes.batches_per_update == 8
+            nes = rb.NaturalEvolutionStrategies(model, 12, sigma=0.5, learning_rate=0.1, seed=0)
+        nes._build_once()
+        batches = workers.iterator(strategy, stream(x, y, None, 4, True, 0), 0, False, None)
+        update = tf.function(nes._update, autograph=False)
+        means = strategy.run_replicas(update, [((batches,), {})] * strategy.double.count)
+        return [12 * float(mean) for mean in means]
+
+
+@pytest.mark.parametrize(("replicas", "instances"), [(4, 2), (3, 3)])
+def test_the_instances_of_a_pod_share_the_offspring_of_one_process_out(replicas, instances):
+    found = [own_losses(Pod(replicas, instances, index)) for index in range(instances)]
+    together = own_losses(Pod(replicas))
+    np.testing.assert_allclose(np.concatenate(found), together, rtol=1e-5)
+    (alone,) = own_losses(Pod(1))
+    assert sum(together) == pytest.approx(alone, rel=1e-5)
+    assert len({round(loss, 3) for loss in together}) == replicas
+
+
+def test_a_pod_of_several_instances_refuses_what_they_cannot_share():
+    with installed(pod=Pod(4, instances=2, index=1)), rb.strategies.get("ipu_pod").scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        model.compile(loss="mse")
+        with pytest.raises(ValueError, match="population=6 must be 4 replicas times as many each"):
+            rb.NaturalEvolutionStrategies(model, 6, sigma=0.1, learning_rate=0.1, seed=0)
+        with pytest.raises(ValueError, match="seed=None would be another one in each of 2 processes"):
+            rb.NaturalEvolutionStrategies(model, 8, sigma=0.1, learning_rate=0.1)

@@ -269,13 +269,30 @@ def test_in_place_weights_are_restored_before_the_step():
 
 
 def test_in_place_moves_are_the_same_whichever_variables_share_a_program(monkeypatch):
+    class Scale(keras.layers.Layer):
+        """Of half precision, beside a weight without elements."""
+
+        def build(self, input_shape):
+            self.nothing = self.add_weight(name="nothing", shape=(0, 3))
+            self.scale = self.add_weight(name="scale", shape=(), dtype="float16", initializer="ones")
+            self.built = True
+
+        def call(self, inputs):
+            return inputs * tf.cast(tf.convert_to_tensor(self.scale), tf.float32)
+
+    x = np.random.default_rng(0).normal(size=[networks.BATCH, 5]).astype(np.float32)
     results = []
-    for together, most in enumerate([0, 20, 2**20]):  # none, some and all
+    for most, sizes in ((-1, []), (20, [0, 1, 3, 3, 9]), (31, [0, 1, 3, 3, 9, 15])):
         monkeypatch.setattr(offspring, "_MOST_IN_ONE", most)
-        model, x = compiled("sequential")
-        sizes = sorted(variable.shape.num_elements() for variable in model.trainable_variables)
-        assert together == (0 if most < sizes[0] else 2 if most >= sum(sizes) else 1)
-        nes = strategy(model, 4, 0.5, learning_rate=0.1, compartments="variable", memory_limit=0)
+        keras_api.set_random_seed(0)
+        model = keras.Sequential(
+            [keras.Input((5,)), keras.layers.Dense(3), Scale(), keras.layers.Dense(3, activation="tanh")]
+        )
+        keras_api.compile_model(model, jit_compile=False, loss="mse")
+        nes = strategy(model, 4, 0.5, learning_rate=0.1, memory_limit=0)
+        small, large = offspring.InPlace(nes._population)._by_size
+        assert sorted(variable.shape.num_elements() for variable, _ in small) == sizes
+        assert len(small) + len(large) == 6
         history = nes.fit(dataset(x), steps_per_epoch=2, verbose=0).history
         results.append([*history["loss"], *weights_of(model)])
     for found in results[1:]:

@@ -40,7 +40,7 @@ class Replicas:
         """`x` of every replica: [R, ...], on every replica the same."""
         x = tf.convert_to_tensor(x)
         if self.total > self.count:
-            raise NotImplementedError("The double runs the programs of one instance only.")
+            raise NotImplementedError("The double has no connection to other instances.")
         if self.count == 1:
             return x[tf.newaxis]
         to, of = self._queues(x.dtype, x.shape)
