@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import random_bases as rb
+from random_bases import keras_api
 from random_bases.batches import stream
 from random_bases.evolution import natural_evolution_strategies, workers
 from random_bases.keras_api import keras, set_random_seed
@@ -109,9 +110,10 @@ def own_losses(pod):
             model.compile(loss="mse")
             nes = rb.NaturalEvolutionStrategies(model, 12, sigma=0.5, learning_rate=0.1, seed=0)
         nes._build_once()
-        batches = workers.iterator(strategy, stream(x, y, None, 4, True, 0), 0, False, None)
+        batches = workers.iterator(strategy, stream(x, y, None, 4, True, 0), 0, False, nes._group)
         update = tf.function(nes._update, autograph=False)
-        means = strategy.run_replicas(update, [((batches,), {})] * strategy.double.count)
+        with keras_api.without_reduction(nes.optimizer):  # as in `fit`
+            means = strategy.run_replicas(update, [((batches,), {})] * strategy.double.count)
         return [12 * float(mean) for mean in means]
 
 
