@@ -62,7 +62,7 @@ def test_projections_are_not_augmented_where_the_papers_table_is_to_come_out():
         assert changed["SGD"] == ({"learning_rate": 0.03125} if config == "fc_fmnist" else {})
         for column in ("FPD", "RBD, normal", "RBD, Hadamard"):
             assert changed[column] == {"augment": False, "learning_rate": 0.25}
-        rate = 0.125 if config == "fc_mnist" else 0.25
+        rate = {"fc_mnist": 0.125, "cnn_mnist": 0.5}.get(config, 0.25)
         assert changed["NES"] == {"augment": False, "learning_rate": rate}
 
 
