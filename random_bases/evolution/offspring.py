@@ -24,7 +24,7 @@ from random_bases.models.linear_layers import LinearLayer
 Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
 Placed = Tuple[tf.Variable, int]  # with where its entries begin: `Perturbations.starts`
 
-_MOST_IN_ONE = 2**20  # entries that are drawn together: 4 MB, as much as a program or less
+_MOST_IN_ONE = 2**18  # entries that are drawn together: a tile of samples, as bases draw them, of 1 MB
 
 
 class Population(NamedTuple):
@@ -321,11 +321,10 @@ class InPlace:
             return
         small, large = self._by_size
         if small:
-            draw = self._program("small", self._entries)
-            entries = draw(index, update, _elements_of(small))
-            parts = tf.split(entries, [variable.shape.num_elements() for variable, _ in small])
-            for (variable, _), phi in zip(small, parts):
-                _add(variable, coefficient, phi)
+            steps = self._program("small", self._steps)(coefficient, index, update, _elements_of(small))
+            parts = tf.split(steps, [variable.shape.num_elements() for variable, _ in small])
+            for (variable, _), step in zip(small, parts):
+                _add(variable, step)
         # A program for each shape: one of all variables takes more memory.
         for variable, start in large:
             program = self._program((tuple(variable.shape), variable.dtype), self._move)
@@ -335,8 +334,8 @@ class InPlace:
     def _by_size(self) -> Tuple[List[Placed], List[Placed]]:
         """The smallest variables, of `_MOST_IN_ONE` entries together, by their places, and all others.
 
-        Each program is some megabytes of the machine's code, however small what it moves: one draws the
-        entries of all that are small.
+        Each program is some megabytes of the machine's code, however small what it moves: one makes the
+        steps of all that are small.
         """
         perturbations = self._population.perturbations
         assert isinstance(perturbations, Perturbations)
@@ -346,10 +345,10 @@ class InPlace:
         count = int(np.searchsorted(sizes, _MOST_IN_ONE, side="right"))
         return sorted(placed[:count], key=lambda each: each[1]), placed[count:]
 
-    def _entries(self, index: Tensor, update: Tensor, elements: Tensor) -> Tensor:
+    def _steps(self, coefficient: Tensor, index: Tensor, update: Tensor, elements: Tensor) -> Tensor:
         perturbations = self._population.perturbations
         assert isinstance(perturbations, Perturbations)
-        return perturbations.trace_entries(index, update, elements)
+        return coefficient * perturbations.trace_entries(index, update, elements)
 
     def _program(self, key: Any, function: Callable) -> Callable:
         return self._programs.setdefault(key, compiled(function))
@@ -358,12 +357,12 @@ class InPlace:
         self, variable: tf.Variable, start: Tensor, coefficient: Tensor, index: Tensor, update: Tensor
     ) -> None:
         elements = start + tf.range(variable.shape.num_elements())
-        _add(variable, coefficient, self._entries(index, update, elements))
+        _add(variable, self._steps(coefficient, index, update, elements))
 
     def _move_all(self, coefficient: Tensor, index: Tensor, update: Tensor) -> None:
         perturbations = self._population.perturbations.trace(index[tf.newaxis], update)
         for variable, phi in zip(self._population.variables, perturbations):
-            _add(variable, coefficient, phi)
+            _add(variable, coefficient * phi)
 
     def _trace(self, batch: Any) -> Tuple[Tensor, Any, Masks]:
         model = self._population.model
@@ -382,9 +381,9 @@ def _elements_of(placed: List[Placed]) -> Tensor:
     return tf.concat([tf.range(*run) for run in runs], axis=0)
 
 
-def _add(variable: Any, coefficient: Tensor, phi: Tensor) -> None:
-    """Variable += coefficient phi, of as many entries."""
-    variable.assign_add(tf.cast(coefficient * tf.reshape(phi, variable.shape), variable.dtype))
+def _add(variable: Any, step: Tensor) -> None:
+    """Variable += step, of as many entries."""
+    variable.assign_add(tf.cast(tf.reshape(step, variable.shape), variable.dtype))
 
 
 def _map(function: Callable, rows: Any) -> Any:

@@ -48,7 +48,7 @@ def peak(mode, width, population=2, budget=2**27, basis="normal"):
 def test_spsa_trains_in_the_memory_of_inference():
     predicting, training = peak("predict", 4096), peak("train", 4096)
     assert training["parameters"] > 5e7
-    # 4.5% of the compiler on one core, 5.3 on two.
+    # Seen: 4.5% where the compiler has one core, 5.3 where it has two.
     assert training["peak"] <= 1.07 * predicting["peak"], (training, predicting)
 
 
