@@ -1,8 +1,8 @@
 """NaturalEvolutionStrategies against evosax's Open_ES (JAX), each in a process.
 
 The same two problems, start, population, sigma, learning rate, centred ranks and antithetic pairs; the
-network with perturbations of ranks 1 and 2, too. evosax
-is on PyPI; say which Python has it, and where mnist.npz is:
+network with perturbations of ranks 1 and 2, too. evosax is on PyPI; say which Python has it, and where
+mnist.npz is:
 
     PEER_PYTHON=/path/to/venv/bin/python DATA_DIR=/path/to/data python -m benchmarks --only=evolution
 """
@@ -18,8 +18,15 @@ from benchmarks.measure import Figure, in_process
 # Measured of the 2020 implementation: FC-MNIST, 250 offspring, two cores, TensorFlow 2.1.
 _MS_2020 = 2060.0
 _SEEDS = 3
-_OF_A_VECTOR = [("normal",)]
-_OF_KERNELS = [("normal",), ("low_rank", "1"), ("low_rank", "2")]
+# Name -> basis and rank, as arguments of `benchmarks.evolution_ours`.
+_PERTURBATIONS = {
+    "quadratic": {"normal": ("normal",)},
+    "fc_mnist": {
+        "normal": ("normal",),
+        "low_rank, rank 1": ("low_rank", 1),
+        "low_rank, rank 2": ("low_rank", 2),
+    },
+}
 
 
 def run() -> List[Figure]:
@@ -35,13 +42,13 @@ def run() -> List[Figure]:
     python, directory = os.environ["PEER_PYTHON"], os.environ["DATA_DIR"]
     figures = []
     for problem in PROBLEMS:
-        bases = _OF_A_VECTOR if problem == "quadratic" else _OF_KERNELS
+        perturbations = _PERTURBATIONS[problem]
         runs = [
             (
                 in_process("benchmarks.evolution_theirs", problem, seed, directory, python=python),
                 *(
                     in_process("benchmarks.evolution_ours", problem, seed, directory, *basis)
-                    for basis in bases
+                    for basis in perturbations.values()
                 ),
             )
             for seed in range(_SEEDS)
@@ -51,8 +58,8 @@ def run() -> List[Figure]:
             return float(np.median([each[which][key] for each in runs]))
 
         population, _, _, updates = PROBLEMS[problem]
-        for which, basis in enumerate(bases, start=1):
-            name = ", rank ".join([f"{problem}, population {population}, {basis[0]}", *basis[1:]])
+        for which, each in enumerate(perturbations, start=1):
+            name = f"{problem}, population {population}, {each}"
             loss, peer = of("loss", which), of("loss", 0)
             what = f"loss after {updates} updates, {name}"
             figures.append(Figure(what, "evosax Open_ES", loss, peer, "", loss / peer, "<= 1.02"))

@@ -65,7 +65,7 @@ def iterator(
     """
     count, on = strategies.replicas(strategy), device.of(strategy)
     processes = on.count_processes(strategy)
-    if processes > 1 or count > 1 and not on.compiles_whole:
+    if processes > 1 or (count > 1 and not on.compiles_whole):
         _check_repeatable(batches.dataset_from(start))
     if count == 1 or on.compiles_whole:
         dataset = _of_process(strategy, batches, start, shared, group)
