@@ -59,9 +59,17 @@ def transformer(width: int = 512, blocks: int = 6, vocabulary: int = 0, heads: i
     return keras.Model(x, y)
 
 
+def lstm(width: int = 512) -> keras.Model:
+    """Two layers, of sequences [batch, 128, width]."""
+    layers = keras.layers
+    first = layers.LSTM(width, return_sequences=True)
+    return keras.Sequential([keras.Input((_LENGTH, width)), first, layers.LSTM(width)])
+
+
 _CASES = (
     Case("MLP, width 512", mlp, True, ((0.01, 0.7), (0.1, 0.85))),
     Case("transformer, width 512", transformer, True, ((0.01, 0.7), (0.1, 0.85))),
+    Case("LSTM, width 512", lstm, True, ((0.01, 0.7), (0.1, 0.85))),
     Case("CNN", lambda: networks.get("cnn", (32, 32, 3)), False, ((0.1, 1.0),)),
     Case("ResNet-8", lambda: networks.get("resnet8", (32, 32, 3)), False, ((0.1, 1.0),)),
 )

@@ -73,9 +73,9 @@ class NaturalEvolutionStrategies:
         update see one (the hybrid of Gressmann et al.).
       basis: of the directions: a name in `random_bases.bases.names()`, or a `Basis` with size D and as many
         dimensions as there are directions. "low_rank" (EGGROLL, arXiv:2511.16652): products of two thin
-        matrices of normals in the kernels of Keras's Dense, EinsumDense, Conv1D to 3D, their transposes and
-        Embedding, normals in all other weights. Offspring then share one product with each kernel, and have
-        no kernels of their own: the way for large populations and large models.
+        matrices of normals in the kernels of Keras's Dense, EinsumDense, Conv1D to 3D, their transposes,
+        Embedding, LSTM, GRU and SimpleRNN; normals in all other weights. Offspring then share one product
+        with each kernel, and have no kernels of their own: the way for large populations and large models.
       compartments: "network", "layer", "variable", an int or a list of sizes. With several, each direction
         moves one compartment only, and they share the directions evenly. None: "network", the one way
         with "low_rank".

@@ -18,7 +18,7 @@ from random_bases.evolution.low_rank import LowRankPerturbations
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.evolution.workers import own_directions
 from random_bases.keras_api import keras
-from random_bases.models import linear_layers
+from random_bases.models import linear_layers, tapping
 from random_bases.models.linear_layers import LinearLayer
 
 Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
@@ -144,11 +144,11 @@ class OwnFactors:
             ]
             variables, values = [*self._kernels, *self._others], [*whole, *others]
             with keras_api.Substitution(variables, values, differentiated=False) as substitution:
-                functions = {
-                    linear.layer: linear_layers.tapped(linear, substitution, value, _added(linear, a, b))
+                tapped = [
+                    tapping.TappedKernel(linear, value, _added(linear, a, b))
                     for linear, value, (a, b) in zip(self._linear, plain, factors)
-                }
-                with linear_layers.rerouted(functions):
+                ]
+                with tapping.rerouted(tapping.calls(tapped, substitution)):
                     return substitution.call(
                         self._population.model, inputs, training=self._population.training
                     )

@@ -15,7 +15,7 @@ from random_bases.evolution.low_rank import LowRankPerturbations
 from random_bases.evolution.offspring import InPlace, Population
 from random_bases.evolution.perturbations import Perturbations
 from random_bases.keras_api import keras
-from random_bases.models import linear_layers
+from random_bases.models import tapping
 from random_bases.models.linear_layers import LinearLayer
 
 LOW_RANK = "low_rank"  # the basis that is none of `random_bases.bases.names()`
@@ -92,7 +92,7 @@ def perturbations_of(
             raise ValueError(
                 f'compartments={compartments!r} with basis="low_rank"; allowed: "network", None.'
             )
-        linear = linear_layers.of(model, variables)
+        linear = tapping.of(model, variables)
         matrices = [_matrix(linear.get(id(variable))) for variable in variables]
         return LowRankPerturbations(shapes, matrices, count, 1 if rank is None else rank, seed), linear
     if rank is not None:

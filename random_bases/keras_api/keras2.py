@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import functools
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -178,6 +178,25 @@ def quantized_of(model: keras.Model) -> List[tf.Variable]:
 def layers_of(model: keras.Model) -> List[keras.layers.Layer]:
     """All layers, also those inside layers; outer ones first."""
     return list(model._flatten_layers())
+
+
+def loop_of_cell(layer: keras.layers.Layer) -> Optional[Callable]:
+    """What a recurrent layer may do in place of its `call` for its cell to be called; None: it does so.
+
+    LSTM and GRU have a function of their own for what cuDNN can do, also without GPUs, where it is no faster.
+    """
+    kind = next((each for each in (keras.layers.LSTM, keras.layers.GRU) if isinstance(layer, each)), None)
+    if kind is None or type(layer).call is not kind.call or tf.config.list_physical_devices("GPU"):
+        return None
+    return functools.partial(keras.layers.RNN.call, layer)
+
+
+def dropped_inputs(cell: keras.layers.Layer, x: tf.Tensor, training: Any, gates: int) -> tf.Tensor:
+    """What the dropout of a recurrent layer's cell, of so many gates, leaves of its inputs."""
+    if not cell.dropout:
+        return x
+    masks = cell.get_dropout_mask_for_cell(x, training, count=gates)
+    return x * (masks[0] if gates > 1 else masks)
 
 
 def serialize(model: keras.Model) -> Dict[str, Any]:

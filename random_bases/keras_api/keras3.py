@@ -1,7 +1,7 @@
 """What `SubspaceModel` needs of Keras 3."""
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import tensorflow as tf
 
@@ -113,6 +113,19 @@ def quantized_of(model: keras.Model) -> List[keras.Variable]:
 def layers_of(model: keras.Model) -> List[keras.layers.Layer]:
     """All layers, also those inside layers; outer ones first."""
     return model._flatten_layers()
+
+
+def loop_of_cell(layer: keras.layers.Layer) -> Optional[Callable]:
+    """What a recurrent layer may do in place of its `call` for its cell to be called; None: it does so."""
+    del layer  # LSTM and GRU do but where they use cuDNN
+    return None
+
+
+def dropped_inputs(cell: keras.layers.Layer, x: tf.Tensor, training: Any, gates: int) -> tf.Tensor:
+    """What the dropout of a recurrent layer's cell, of so many gates, leaves of its inputs."""
+    del gates
+    mask = cell.get_dropout_mask(x) if training and cell.dropout else None
+    return x if mask is None else x * mask
 
 
 def serialize(model: keras.Model) -> Dict[str, Any]:

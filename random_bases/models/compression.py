@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from random_bases import arguments, bases, files, keras_api, safetensors
 from random_bases.keras_api import keras
-from random_bases.models import linear_layers
+from random_bases.models import tapping
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.sampling import STREAM_VERSION
 
@@ -306,7 +306,7 @@ def _loaded(path: str, header: Dict[str, Any], data: bytes, base: Base) -> Loade
         header["compartments"],
         header["allocation"],
         header["seed"],
-        linear_layers.matrices(linear_layers.of(model, variables), variables),
+        tapping.matrices(tapping.of(model, variables), variables),
     )
     sizes = list(parametrisation.subspace.compartment_sizes)
     if sizes != header.get("compartment_sizes", sizes):

@@ -5,45 +5,52 @@ With y = x W (the layer's linear part), W's gradient is x^T u, and its coordinat
 have their outputs first, y = x W^T: there it is (u A)^T (x B), and x B is what is kept.
 
 Layers are not rewritten: their own `call` runs, and what comes out of its linear part passes through a
-function that sees the layer's inputs, before the activation.
+function that sees the layer's inputs, before the activation. (Cells of recurrent layers, which have two
+linear parts, are in `recurrent_cells`; which layers of a model are linear is found in `tapping`.)
 """
 
-import contextlib
 import math
 import string
-import threading
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from random_bases import keras_api
-from random_bases.bases.kronecker import Matrix, matrix_of
+from random_bases.bases.kronecker import matrix_of
 from random_bases.keras_api import keras
 
 # y -> y, where the layer's inputs are the first argument.
 Tap = Callable[[Any, Tensor], Tensor]
 
 
+# The taps of a layer's kernels, by the attributes that hold these.
+Taps = Mapping[str, Tap]
+
+
 class LinearLayer:
     """A layer's linear part.
 
     Args:
-      layer: a Keras layer that `of` found suitable.
+      layer: a Keras layer that `takes` has taken.
 
     Attributes:
-      kernel: its variable W.
+      attribute: the layer's attribute that holds its kernel.
+      kernel: that variable, W.
       matrix: (positions, inputs, outputs) of W.
       turned: whether W's axis of "inputs" is that of the layer's outputs, and the other way round.
+      around: layers that have to call this one for its linear part to be seen, and what they do instead of
+        their own call, which does not.
     """
 
+    attribute = "kernel"
     turned = False
 
     def __init__(self, layer: keras.layers.Layer):
         self.layer = layer
-        self.kernel = layer.kernel
+        self.kernel = getattr(layer, self.attribute)
         self.matrix = matrix_of(self.kernel.shape)
+        self.around: Dict[keras.layers.Layer, Callable] = {}
 
     @classmethod
     def takes(cls, layer: keras.layers.Layer) -> bool:
@@ -79,9 +86,9 @@ class LinearLayer:
         """
         raise NotImplementedError
 
-    def call(self, tap: Tap, x: Any, *arguments, **options):
+    def call(self, taps: Taps, x: Any, *arguments, **options):
         """The layer's own call of inputs `x`, in which the linear part y becomes tap(x, y)."""
-        activation = self.layer.activation
+        tap, activation = taps[self.attribute], self.layer.activation
 
         def tapped(y):
             y = tap(x, y)
@@ -94,7 +101,7 @@ class LinearLayer:
             self.layer.__dict__["activation"] = activation
 
 
-class _Dense(LinearLayer):
+class Dense(LinearLayer):
     """y[..., n] = x[..., m] W[m, n]."""
 
     def keep(self, x: Tensor, a: Optional[Tensor]) -> Tensor:
@@ -110,7 +117,7 @@ class _Dense(LinearLayer):
         return _outwards(tf.einsum("...m,mr->...r", x, tf.cast(a, x.dtype)), b)
 
 
-class _EinsumDense(LinearLayer):
+class EinsumDense(LinearLayer):
     """y = einsum(x, W), where W's first axes are x's, and its last ones y's."""
 
     def __init__(self, layer: keras.layers.Layer):
@@ -174,7 +181,7 @@ def _subscripts(layer: keras.layers.Layer) -> List[str]:
     return [of_x, of_w, output]
 
 
-class _Convolution(LinearLayer):
+class Convolution(LinearLayer):
     """y = x * W, positions being those of the kernel in its window."""
 
     @classmethod
@@ -220,7 +227,7 @@ class _Convolution(LinearLayer):
         )
 
 
-class _TransposedConvolution(_Convolution):
+class TransposedConvolution(Convolution):
     """The transpose of a convolution from y to x."""
 
     turned = True
@@ -257,13 +264,10 @@ def _data_format(layer: keras.layers.Layer) -> str:
     return {1: "NWC", 2: "NHWC", 3: "NDHWC"}[len(layer.kernel_size)]
 
 
-class _Embedding(LinearLayer):
+class Embedding(LinearLayer):
     """y = W[ids]: x W for rows x that have a one each."""
 
-    def __init__(self, layer: keras.layers.Layer):
-        self.layer = layer
-        self.kernel = layer.embeddings
-        self.matrix = matrix_of(self.kernel.shape)
+    attribute = "embeddings"
 
     def takes_inputs(self, x: Any) -> bool:
         return isinstance(x, tf.Tensor)
@@ -282,120 +286,10 @@ class _Embedding(LinearLayer):
     def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
         return _outwards(tf.gather(a, tf.cast(x, tf.int32)), b)
 
-    def call(self, tap: Tap, x: Any, *arguments, **options):
-        return tap(x, type(self.layer).call(self.layer, x, *arguments, **options))
+    def call(self, taps: Taps, x: Any, *arguments, **options):
+        return taps[self.attribute](x, type(self.layer).call(self.layer, x, *arguments, **options))
 
 
 def _outwards(inner: Tensor, b: Tensor) -> Tensor:
     """[..., r] times B^T: [..., outputs]."""
     return tf.einsum("...r,nr->...n", inner, tf.cast(b, inner.dtype))
-
-
-def _kinds() -> Dict[Any, Type[LinearLayer]]:
-    """Keras's class -> what its layers' linear part is."""
-    layers = keras.layers
-    einsum = getattr(layers, "EinsumDense", None) or layers.experimental.EinsumDense
-    return {
-        layers.Dense: _Dense,
-        einsum: _EinsumDense,
-        # Before convolutions, of which they are subclasses in Keras 2.
-        layers.Conv1DTranspose: _TransposedConvolution,
-        layers.Conv2DTranspose: _TransposedConvolution,
-        layers.Conv3DTranspose: _TransposedConvolution,
-        layers.Conv1D: _Convolution,
-        layers.Conv2D: _Convolution,
-        layers.Conv3D: _Convolution,
-        layers.Embedding: _Embedding,
-    }
-
-
-def of(model: keras.Model, variables: Sequence) -> Dict[int, LinearLayer]:
-    """The layers of `model` whose kernel is among `variables`: id(variable) -> layer.
-
-    Layers with a `call` of a class that is not Keras's, with a kernel that is the product of others (LoRA)
-    or quantised, and those that share their kernel with another layer are none.
-    """
-    trained = {id(variable) for variable in variables}
-    kinds = _kinds()
-    found: Dict[int, LinearLayer] = {}
-    shared = set()
-    for layer in keras_api.layers_of(model):
-        cls = next((each for each in kinds if isinstance(layer, each)), None)
-        if cls is None or not layer.built or type(layer).call is not cls.call:
-            continue
-        if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None) is not None:
-            continue
-        if not kinds[cls].takes(layer):
-            continue
-        linear = kinds[cls](layer)
-        identity = id(linear.kernel)
-        if identity in found and found[identity].layer is not layer:
-            shared.add(identity)
-        if identity in trained:
-            found[identity] = linear
-    return {identity: each for identity, each in found.items() if identity not in shared}
-
-
-def matrices(linear: Mapping[int, LinearLayer], variables: Sequence) -> List[Matrix]:
-    """The matrix of each variable: as its linear layer uses it, else by its shape."""
-    return [linear[id(v)].matrix if id(v) in linear else matrix_of(tuple(v.shape)) for v in variables]
-
-
-def tapped(linear: LinearLayer, substitution, plain: Tensor, tap: Tap) -> Callable:
-    """What runs in place of a linear layer's `call` for its linear part to pass through a tap.
-
-    Args:
-      linear: the layer.
-      substitution: the `keras_api.Substitution` in which the kernel reads as what it is elsewhere.
-      plain: what the layer reads its kernel as.
-      tap: the tap.
-    """
-
-    def call(x, *arguments, **options):
-        if not linear.takes_inputs(x):  # then it reads the kernel as it is elsewhere
-            return type(linear.layer).call(linear.layer, x, *arguments, **options)
-        with substitution.reading(linear.kernel, plain):
-            return linear.call(tap, x, *arguments, **options)
-
-    return call
-
-
-# --- Rerouting -----------------------------------------------------------------------------------
-
-# What this thread's models do in place of layers' calls: id(layer) -> function. Replicas are threads.
-_HERE = threading.local()
-_LOCK = threading.Lock()
-_USES: Dict[int, int] = {}
-
-
-@contextlib.contextmanager
-def rerouted(functions: Mapping[keras.layers.Layer, Callable]):
-    """A scope in which layers' `call`, with its arguments, is a function's, in this thread."""
-    before = getattr(_HERE, "functions", {})
-    layers = list(functions)
-    _HERE.functions = {**before, **{id(layer): function for layer, function in functions.items()}}
-    with _LOCK:
-        for layer in layers:
-            _USES[id(layer)] = _USES.get(id(layer), 0) + 1
-            if _USES[id(layer)] == 1:
-                layer.__dict__["call"] = _rerouting(layer)
-    try:
-        yield
-    finally:
-        _HERE.functions = before
-        with _LOCK:
-            for layer in layers:
-                _USES[id(layer)] -= 1
-                if not _USES[id(layer)]:
-                    del _USES[id(layer)], layer.__dict__["call"]
-
-
-def _rerouting(layer: keras.layers.Layer) -> Callable:
-    @tf.autograph.experimental.do_not_convert
-    def call(*arguments, **options):
-        function = getattr(_HERE, "functions", {}).get(id(layer))
-        if function is None:
-            return type(layer).call(layer, *arguments, **options)
-        return function(*arguments, **options)
-
-    return call

@@ -11,7 +11,7 @@ from random_bases.compartments import Allocation, Compartments
 from random_bases.first_steps import WarnOfGrowth
 from random_bases.keras_api import keras, register_serializable, strategy_of
 from random_bases.keras_api.nested_functions import refuse_decorated_methods, users_classes
-from random_bases.models import compression, linear_layers
+from random_bases.models import compression, tapping
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.models.taps import Taps
 from random_bases.subspace import Subspace
@@ -75,8 +75,9 @@ class SubspaceModel(keras.Model):
 
     With basis="kronecker" the gradient of a kernel's coordinates is computed in the layer's backward pass,
     (x A)^T (u B), and none of the kernel's shape: of Dense, EinsumDense (so attention), Conv1D to 3D, their
-    transposes and Embedding layers. That takes less time than training the weights themselves, and of the
-    layers' inputs only x A is kept. All other weights' gradients are computed and projected.
+    transposes, Embedding, LSTM, GRU and SimpleRNN layers. That takes less time than training the weights
+    themselves, and of the layers' inputs only x A is kept. All other weights' gradients are computed and
+    projected.
 
     It is compiled, fitted, evaluated, saved and loaded like any Keras model. Non-trainable state (moving
     averages, seed generators) is the wrapped model's own and is updated in training; its trainable
@@ -137,8 +138,8 @@ class SubspaceModel(keras.Model):
             device.at_hand().refuse(f"redraw_every={redraw_every} of a SubspaceModel")
         arguments.one_of("optimizer_state", optimizer_state, OPTIMIZER_STATES)
         variables = _checked(model).trainable_variables
-        linear = linear_layers.of(model, variables)
-        matrices = linear_layers.matrices(linear, variables)
+        linear = tapping.of(model, variables)
+        matrices = tapping.matrices(linear, variables)
         parametrisation = self._parametrise(
             variables, dimensions, basis, compartments, allocation, seed, matrices
         )

@@ -16,8 +16,7 @@ from random_bases import keras_api
 from random_bases.bases.basis import compiled
 from random_bases.bases.kronecker import Factors, KroneckerBasis, draw_together
 from random_bases.bases.tiles import unknown_one
-from random_bases.keras_api import keras
-from random_bases.models import linear_layers
+from random_bases.models import linear_layers, tapping
 from random_bases.models.linear_layers import LinearLayer
 from random_bases.models.parametrisation import Parametrisation
 from random_bases.sampling.seeds import as_seed
@@ -130,12 +129,15 @@ class Taps:
         self, substitution, parts: Sequence[Tensor], theta: Sequence[Tensor], draw: Tensor
     ) -> Iterator[None]:
         """A scope in which linear layers' kernels get no gradients but those of coordinates."""
-        functions: Dict[keras.layers.Layer, Callable] = {}
-        for kernel, factors in zip(self._kernels, self._factors(tf.stop_gradient(parts[0]), draw)):
-            plain = tf.stop_gradient(theta[kernel.position])
-            tap = kernel.tap(parts[kernel.compartment], factors)
-            functions[kernel.linear.layer] = linear_layers.tapped(kernel.linear, substitution, plain, tap)
-        with linear_layers.rerouted(functions):
+        tapped = [
+            tapping.TappedKernel(
+                kernel.linear,
+                tf.stop_gradient(theta[kernel.position]),
+                kernel.tap(parts[kernel.compartment], factors),
+            )
+            for kernel, factors in zip(self._kernels, self._factors(tf.stop_gradient(parts[0]), draw))
+        ]
+        with tapping.rerouted(tapping.calls(tapped, substitution)):
             yield
 
     def take_in(self, c: Tensor, draw: Tensor) -> None:

@@ -15,7 +15,7 @@ from random_bases.bases.hadamard import HadamardBasis
 from random_bases.bases.kronecker import KroneckerBasis
 from random_bases.bases.transforms import OverlappingTransform
 from random_bases.keras_api import keras
-from random_bases.models import SubspaceModel, linear_layers
+from random_bases.models import SubspaceModel, tapping
 from random_bases.planning.liveness import Live, bytes_of, live_bytes
 from random_bases.subspace import Subspace
 from random_bases.tensors import densify, size_of
@@ -190,7 +190,7 @@ class _Step:
         self._batch = tf.nest.map_structure(_spec, tuple(batch))
         self.batch_bytes = sum(bytes_of(spec) for spec in tf.nest.flatten(self._batch))
         self._weights = sum(bytes_of(variable) for variable in keras_api.variables_of(model))
-        self._linear = linear_layers.of(model, self._variables)
+        self._linear = tapping.of(model, self._variables)
         self._each = [bytes_of(variable) for variable in self._variables]
 
     @property
@@ -271,7 +271,7 @@ class _Step:
         _ = self._traced_weights  # which looks into the model: here are programs of ours, too
         live = self._trace(loss_of, [], [sub.coordinates], looks=False)[0]
         shapes = [tuple(variable.shape) for variable in self._variables]
-        matrices = linear_layers.matrices(self._linear, self._variables)
+        matrices = tapping.matrices(self._linear, self._variables)
         subspace = Subspace(shapes, self._dimensions, "kronecker", matrices=matrices)
         drawn = sum(_factor_numbers(basis) for basis in subspace.compartment_bases)
         coordinates = _FLOAT * self._dimensions

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from random_bases.keras_api import keras
-from random_bases.models import linear_layers
+from random_bases.models import tapping
 
 EinsumDense = getattr(keras.layers, "EinsumDense", None) or keras.layers.experimental.EinsumDense
 RANK, ROWS = 2, 3
@@ -41,7 +41,7 @@ def test_thin_products_are_those_of_the_dense_matrix(name, mapped):
     x = tf.constant(x)
     model = keras.Sequential([keras.Input(x.shape[1:], dtype=x.dtype.name), make()])
     (variable, *_) = model.trainable_variables
-    (linear,) = linear_layers.of(model, [variable]).values()
+    (linear,) = tapping.of(model, [variable]).values()
     positions, inputs, outputs = linear.matrix
     a = rng.normal(size=(ROWS, positions * inputs, RANK)).astype(np.float32)
     b = rng.normal(size=(ROWS, outputs, RANK)).astype(np.float32)

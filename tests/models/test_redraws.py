@@ -13,43 +13,16 @@ import tensorflow as tf
 
 import random_bases as rb
 from random_bases.keras_api import GENERATION, keras, set_random_seed, tf_variable_of
-from random_bases.models import linear_layers
+from random_bases.models import tapping
 from tests import networks
+from tests.coordinate_gradients import SEED, assert_coordinates_of_the_gradient, gradients, normal
 
 L = keras.layers
 ROOT = Path(__file__).resolve().parents[2]
-SEED = 3
 MSE = keras.losses.MeanSquaredError
 QUICK = ("branched", "subclassed")  # of `networks`
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 einsum_dense = getattr(L, "EinsumDense", None) or L.experimental.EinsumDense
-
-
-def normal(*shape, seed=0):
-    return np.random.RandomState(seed).normal(size=shape).astype(np.float32)
-
-
-def gradients(model, variables, x):
-    """Of a loss that sees every output and every regulariser; 0 where there is none."""
-    with tf.GradientTape() as tape:
-        y = tf.cast(model(x, training=False), tf.float32)
-        weights = tf.reshape(tf.range(tf.size(y), dtype=tf.float32) / 10 + 1, tf.shape(y))
-        loss = tf.reduce_mean(weights * tf.sin(y)) + sum(model.losses)
-    variables = [tf_variable_of(v) for v in variables]
-    found = tape.gradient(loss, variables, unconnected_gradients="zero")
-    return loss, [tf.convert_to_tensor(g) for g in found]
-
-
-def assert_coordinates_of_the_gradient(sub, x, draw=0):
-    """The gradient of c is P^T of the weights' own, at the same point."""
-    loss, (found,) = gradients(sub, [sub.coordinates], x)
-    model = sub.model if sub.redraw_every else sub.materialize()
-    plain, whole = gradients(model, model.trainable_variables, x)
-    expected = sub._parametrisation.subspace.project(whole, SEED, draw)
-    np.testing.assert_allclose(loss, plain, rtol=1e-5)
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, atol=2e-6 * max(scale, 1), rtol=2e-5)
-    assert scale > 1e-4
 
 
 # --- The law of one layer -------------------------------------------------------------------------
@@ -95,7 +68,7 @@ def test_the_gradient_of_a_kernels_coordinates_is_that_of_the_kernel_projected(m
         # Programs are shared by equal subspaces, which these are not.
         monkeypatch.setattr("random_bases.subspace._shared_programs", lambda key: {})
     model, x = one_layer(name)
-    assert len(linear_layers.of(model, model.trainable_variables)) == 1
+    assert len(tapping.of(model, model.trainable_variables)) == 1
     size = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     sub = rb.SubspaceModel(model, max(2, size // 6), basis="kronecker", seed=SEED, redraw_every=1)
     assert_coordinates_of_the_gradient(sub, x)
@@ -427,6 +400,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import random_bases as rb
 from random_bases.keras_api import keras, tf_variable_of
 from tests import networks
+from tests.coordinate_gradients import SEED, assert_coordinates_of_the_gradient, gradients, normal
 
 def train(strategy, *callbacks):
     with strategy.scope():
