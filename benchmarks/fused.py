@@ -21,7 +21,7 @@ from random_bases import keras_api
 from random_bases.keras_api import keras
 
 _TOKENS = 2048
-_LENGTH = 128
+LENGTH = 128
 # Of the memory measurement: about 100 million parameters with the vocabulary.
 _LARGE = {"width": 768, "blocks": 12, "vocabulary": 20_000}
 
@@ -47,10 +47,10 @@ def transformer(width: int = 512, blocks: int = 6, vocabulary: int = 0, heads: i
     """An encoder's blocks, of tokens [batch, 128] or, without a vocabulary, of [batch, 128, width]."""
     layers = keras.layers
     if vocabulary:
-        x = keras.Input((_LENGTH,), dtype="int32")
+        x = keras.Input((LENGTH,), dtype="int32")
         y = layers.Embedding(vocabulary, width)(x)
     else:
-        x = y = keras.Input((_LENGTH, width))
+        x = y = keras.Input((LENGTH, width))
     for _ in range(blocks):
         z = layers.LayerNormalization()(y)
         y = layers.Add()([y, layers.MultiHeadAttention(heads, width // heads)(z, z)])
@@ -59,17 +59,9 @@ def transformer(width: int = 512, blocks: int = 6, vocabulary: int = 0, heads: i
     return keras.Model(x, y)
 
 
-def lstm(width: int = 512) -> keras.Model:
-    """Two layers, of sequences [batch, 128, width]."""
-    layers = keras.layers
-    first = layers.LSTM(width, return_sequences=True)
-    return keras.Sequential([keras.Input((_LENGTH, width)), first, layers.LSTM(width)])
-
-
 _CASES = (
     Case("MLP, width 512", mlp, True, ((0.01, 0.7), (0.1, 0.85))),
     Case("transformer, width 512", transformer, True, ((0.01, 0.7), (0.1, 0.85))),
-    Case("LSTM, width 512", lstm, True, ((0.01, 0.7), (0.1, 0.85))),
     Case("CNN", lambda: networks.get("cnn", (32, 32, 3)), False, ((0.1, 1.0),)),
     Case("ResNet-8", lambda: networks.get("resnet8", (32, 32, 3)), False, ((0.1, 1.0),)),
 )
@@ -77,10 +69,11 @@ _CASES = (
 
 def run() -> List[Figure]:
     """The figures of this part."""
-    return [*(_compare(case, *target) for case in _CASES for target in case.targets), *_memory()]
+    return [*(compare(case, *target) for case in _CASES for target in case.targets), *_memory()]
 
 
-def _compare(case: Case, fraction: float, target: float) -> Figure:
+def compare(case: Case, fraction: float, target: float) -> Figure:
+    """A step's processor time, fused with d = `fraction` D, beside SGD's."""
     steps = {}
     for name in ("fused", "sgd"):
         model = case.build()
@@ -103,7 +96,7 @@ def _step(model: keras.Model, optimizer, jit_compile: bool) -> Callable[[], None
     """A training step on one batch: of 2,048 tokens (rows), or 32 images."""
     network = getattr(model, "model", model)
     shape = network.input_shape[1:]
-    batch = {3: 32}.get(len(shape), _TOKENS // _LENGTH if shape[0] == _LENGTH else _TOKENS)
+    batch = {3: 32}.get(len(shape), _TOKENS // LENGTH if shape[0] == LENGTH else _TOKENS)
     generator = np.random.default_rng(0)
     x = generator.normal(size=[batch, *shape]).astype(np.float32)
     if "int" in str(network.inputs[0].dtype):
