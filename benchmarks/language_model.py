@@ -5,8 +5,8 @@ python -m benchmarks.language_model [STEPS]
 The text is Python's own documentation, `pydoc_data.topics`, which comes with every Python: half a million
 characters of English and examples, the last tenth held out. Characters, a causal transformer of two blocks of
 width 128, 2,048 tokens a step (600 steps by default, a minute or two for each line), rates that fall linearly
-to zero, one seed. Prints the loss on the text that was held out, in nats a character, and processor time of all
-threads.
+to zero, one seed. Prints the loss on the text that was held out, in nats a character, and processor time of
+all threads.
 """
 
 import json
