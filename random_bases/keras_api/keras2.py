@@ -181,18 +181,18 @@ def layers_of(model: keras.Model) -> List[keras.layers.Layer]:
 
 
 def loop_of_cell(layer: keras.layers.Layer) -> Optional[Callable]:
-    """What a recurrent layer may do in place of its `call` for its cell to be called; None: it does so.
+    """A replacement for a recurrent layer's `call` that calls its cell at each step; None: its own does.
 
-    LSTM and GRU have a function of their own for what cuDNN can do, also without GPUs, where it is no faster.
+    LSTM and GRU have a function of their own for what cuDNN could do; without a GPU it is no faster.
     """
     kind = next((each for each in (keras.layers.LSTM, keras.layers.GRU) if isinstance(layer, each)), None)
-    if kind is None or type(layer).call is not kind.call or tf.config.list_physical_devices("GPU"):
+    if kind is None or type(layer).call is not kind.call:
         return None
     return functools.partial(keras.layers.RNN.call, layer)
 
 
 def dropped_inputs(cell: keras.layers.Layer, x: tf.Tensor, training: Any, gates: int) -> tf.Tensor:
-    """What the dropout of a recurrent layer's cell, of so many gates, leaves of its inputs."""
+    """What dropout leaves of the inputs of a recurrent layer's cell; Keras 2 makes as many masks as gates."""
     if not cell.dropout:
         return x
     masks = cell.get_dropout_mask_for_cell(x, training, count=gates)

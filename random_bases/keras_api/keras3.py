@@ -116,16 +116,16 @@ def layers_of(model: keras.Model) -> List[keras.layers.Layer]:
 
 
 def loop_of_cell(layer: keras.layers.Layer) -> Optional[Callable]:
-    """What a recurrent layer may do in place of its `call` for its cell to be called; None: it does so."""
-    del layer  # LSTM and GRU do but where they use cuDNN
+    """A replacement for a recurrent layer's `call` that calls its cell at each step; None: its own does."""
+    del layer  # LSTM and GRU call their cells themselves, except where cuDNN computes them
     return None
 
 
 def dropped_inputs(cell: keras.layers.Layer, x: tf.Tensor, training: Any, gates: int) -> tf.Tensor:
-    """What the dropout of a recurrent layer's cell, of so many gates, leaves of its inputs."""
-    del gates
-    mask = cell.get_dropout_mask(x) if training and cell.dropout else None
-    return x if mask is None else x * mask
+    """What dropout leaves of the inputs of a recurrent layer's cell; Keras 2 makes as many masks as gates."""
+    # Cells with several gates leave their inputs as they are at rate 1, where a SimpleRNNCell has none left.
+    none = not training or not cell.dropout or (gates > 1 and cell.dropout == 1)
+    return x if none else x * cell.get_dropout_mask(x)
 
 
 def serialize(model: keras.Model) -> Dict[str, Any]:

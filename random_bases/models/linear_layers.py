@@ -11,7 +11,7 @@ linear parts, are in `recurrent_cells`; which layers of a model are linear is fo
 
 import math
 import string
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, List, Mapping, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -28,29 +28,33 @@ Tap = Callable[[Any, Tensor], Tensor]
 Taps = Mapping[str, Tap]
 
 
+# What runs in place of layers' own calls.
+Calls = Mapping[keras.layers.Layer, Callable]
+
+
 class LinearLayer:
     """A layer's linear part.
 
     Args:
       layer: a Keras layer that `takes` has taken.
+      around: layers that have to call this one for its linear part to be seen, and what they do instead of
+        their own call, which does not.
 
     Attributes:
       attribute: the layer's attribute that holds its kernel.
       kernel: that variable, W.
       matrix: (positions, inputs, outputs) of W.
       turned: whether W's axis of "inputs" is that of the layer's outputs, and the other way round.
-      around: layers that have to call this one for its linear part to be seen, and what they do instead of
-        their own call, which does not.
     """
 
     attribute = "kernel"
     turned = False
 
-    def __init__(self, layer: keras.layers.Layer):
+    def __init__(self, layer: keras.layers.Layer, around: Calls):
         self.layer = layer
+        self.around = around
         self.kernel = getattr(layer, self.attribute)
         self.matrix = matrix_of(self.kernel.shape)
-        self.around: Dict[keras.layers.Layer, Callable] = {}
 
     @classmethod
     def takes(cls, layer: keras.layers.Layer) -> bool:
@@ -120,8 +124,8 @@ class Dense(LinearLayer):
 class EinsumDense(LinearLayer):
     """y = einsum(x, W), where W's first axes are x's, and its last ones y's."""
 
-    def __init__(self, layer: keras.layers.Layer):
-        super().__init__(layer)
+    def __init__(self, layer: keras.layers.Layer, around: Calls):
+        super().__init__(layer, around)
         of_x, of_w, of_y = _subscripts(layer)
         inputs = [size for letter, size in zip(of_w, self.kernel.shape) if letter not in of_y]
         outputs = [size for letter, size in zip(of_w, self.kernel.shape) if letter in of_y]

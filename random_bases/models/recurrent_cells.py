@@ -2,7 +2,8 @@
 
 A cell's own call has its products among its gates, where nothing can be put between them. So what is here
 runs in its place: the formulas (Hochreiter and Schmidhuber 1997; Cho et al. 2014, arXiv:1406.1078) as Keras
-has them with `implementation=2`. The layers around a cell, with loops, masks and states, are Keras's own.
+has them with `implementation=2`. The layers around a cell, with loops, masks and states, are Keras's own;
+LSTM and GRU of Keras 2, whose call has no cell in it, have that of `keras.layers.RNN`.
 """
 
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type

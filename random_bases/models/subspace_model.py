@@ -75,9 +75,9 @@ class SubspaceModel(keras.Model):
 
     With basis="kronecker" the gradient of a kernel's coordinates is computed in the layer's backward pass,
     (x A)^T (u B), and none of the kernel's shape: of Dense, EinsumDense (so attention), Conv1D to 3D, their
-    transposes, Embedding, LSTM, GRU and SimpleRNN layers. That takes less time than training the weights
-    themselves, and of the layers' inputs only x A is kept. All other weights' gradients are computed and
-    projected.
+    transposes, Embedding, LSTM, GRU and SimpleRNN layers. On CPUs that takes less time than training the
+    weights themselves, and of the layers' inputs only x A is kept. All other weights' gradients are computed
+    and projected; where there is a GPU, so are those of LSTM and GRU, which cuDNN may compute.
 
     It is compiled, fitted, evaluated, saved and loaded like any Keras model. Non-trainable state (moving
     averages, seed generators) is the wrapped model's own and is updated in training; its trainable

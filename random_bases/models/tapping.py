@@ -1,6 +1,8 @@
 """Which layers of a model are linear, and their calls with taps in place of their own."""
 
 import contextlib
+import functools
+import inspect
 import threading
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple, Type
 
@@ -44,8 +46,16 @@ def of(model: keras.Model, variables: Sequence) -> Dict[int, LinearLayer]:
     found: Dict[int, LinearLayer] = {}
     shared = set()
     layers = keras_api.layers_of(model)
-    loops = [(layer, loop) for layer in layers for loop in [keras_api.loop_of_cell(layer)] if loop]
+    # What calls a cell at each step: id(cell) -> layers.
+    recurrent: Dict[int, List[keras.layers.Layer]] = {}
     for layer in layers:
+        if isinstance(layer, keras.layers.RNN):
+            recurrent.setdefault(id(layer.cell), []).append(layer)
+    cudnn = (keras.layers.LSTM, keras.layers.GRU) if tf.config.list_physical_devices("GPU") else ()
+    for layer in layers:
+        if any(isinstance(outer, cudnn) for outer in recurrent.get(id(layer), [])):
+            continue  # cuDNN computes what this cell would
+        loops = {outer: keras_api.loop_of_cell(outer) for outer in recurrent.get(id(layer), [])}
         cls = next((each for each in kinds if isinstance(layer, each)), None)
         if cls is None or not layer.built or type(layer).call is not cls.call:
             continue
@@ -54,8 +64,7 @@ def of(model: keras.Model, variables: Sequence) -> Dict[int, LinearLayer]:
         for kind in kinds[cls]:
             if not kind.takes(layer):
                 continue
-            linear = kind(layer)
-            linear.around = {outer: loop for outer, loop in loops if outer.cell is layer}
+            linear = kind(layer, {outer: loop for outer, loop in loops.items() if loop is not None})
             identity = id(linear.kernel)
             if identity in found and found[identity].layer is not layer:
                 shared.add(identity)
@@ -145,11 +154,12 @@ def rerouted(functions: Mapping[keras.layers.Layer, Callable]):
 
 
 def _rerouting(layer: keras.layers.Layer) -> Callable:
-    @tf.autograph.experimental.do_not_convert
+    own = functools.partial(type(layer).call, layer)
+
     def call(*arguments, **options):
-        function = getattr(_HERE, "functions", {}).get(id(layer))
-        if function is None:
-            return type(layer).call(layer, *arguments, **options)
+        function = getattr(_HERE, "functions", {}).get(id(layer), own)
         return function(*arguments, **options)
 
-    return call
+    # Layers around this one ask whether it takes a mask, or `training`, before they hand it on.
+    call.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
+    return tf.autograph.experimental.do_not_convert(call)

@@ -145,6 +145,27 @@ def test_offspring_with_factors_have_the_losses_of_those_with_dense_weights(name
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.slow
+def test_offspring_with_factors_of_cells_have_the_losses_of_those_with_dense_weights():
+    layers, results = keras.layers, []
+    for limit in (2**27, 0):
+        keras_api.set_random_seed(0)
+        cells = [layers.LSTMCell(4), layers.SimpleRNNCell(3)]
+        stack = [layers.GRU(5, reset_after=False, return_sequences=True), layers.RNN(cells)]
+        model = keras.Sequential([keras.Input((4, 6)), *stack])
+        keras_api.compile_model(model, jit_compile=False, loss="mse", optimizer="sgd")
+        nes = strategy(
+            model, 6, 0.3, learning_rate=0.1, memory_limit=limit, basis="low_rank", minibatch="shared"
+        )
+        assert len(nes._perturbations.kernels) == 6 and nes.in_place == (limit == 0)
+        rng = np.random.RandomState(0)
+        x, y = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 4, 6), (8, 3)))
+        history = nes.fit(x, y, batch_size=8, steps_per_epoch=2, verbose=0).history
+        results.append((history["loss"], weights_of(model)))
+    for one, other in zip(*results):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def of_layers():
     """A model of an embedding, convolutions, a normalisation and dense layers, and tokens."""
     keras_api.set_random_seed(0)

@@ -400,7 +400,6 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import random_bases as rb
 from random_bases.keras_api import keras, tf_variable_of
 from tests import networks
-from tests.coordinate_gradients import SEED, assert_coordinates_of_the_gradient, gradients, normal
 
 def train(strategy, *callbacks):
     with strategy.scope():
