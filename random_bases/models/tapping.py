@@ -4,7 +4,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple, Type
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple, Type
 
 import tensorflow as tf
 from tensorflow import Tensor
@@ -46,31 +46,39 @@ def of(model: keras.Model, variables: Sequence) -> Dict[int, LinearLayer]:
     found: Dict[int, LinearLayer] = {}
     shared = set()
     layers = keras_api.layers_of(model)
-    # What calls a cell at each step: id(cell) -> layers.
-    recurrent: Dict[int, List[keras.layers.Layer]] = {}
+    around, unused = _around_cells(layers), _unused_cells(layers)
     for layer in layers:
-        if isinstance(layer, keras.layers.RNN):
-            recurrent.setdefault(id(layer.cell), []).append(layer)
-    cudnn = (keras.layers.LSTM, keras.layers.GRU) if tf.config.list_physical_devices("GPU") else ()
-    for layer in layers:
-        if any(isinstance(outer, cudnn) for outer in recurrent.get(id(layer), [])):
-            continue  # cuDNN computes what this cell would
-        loops = {outer: keras_api.loop_of_cell(outer) for outer in recurrent.get(id(layer), [])}
         cls = next((each for each in kinds if isinstance(layer, each)), None)
-        if cls is None or not layer.built or type(layer).call is not cls.call:
+        if cls is None or not layer.built or type(layer).call is not cls.call or id(layer) in unused:
             continue
         if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None) is not None:
             continue
         for kind in kinds[cls]:
             if not kind.takes(layer):
                 continue
-            linear = kind(layer, {outer: loop for outer, loop in loops.items() if loop is not None})
+            linear = kind(layer, around.get(id(layer), {}))
             identity = id(linear.kernel)
             if identity in found and found[identity].layer is not layer:
                 shared.add(identity)
             if identity in trained:
                 found[identity] = linear
     return {identity: each for identity, each in found.items() if identity not in shared}
+
+
+def _around_cells(layers: Sequence[keras.layers.Layer]) -> Dict[int, Dict[keras.layers.Layer, Callable]]:
+    """id(cell) -> what recurrent layers do in place of a call of their own that does not call the cell."""
+    found: Dict[int, Dict[keras.layers.Layer, Callable]] = {}
+    for layer in layers:
+        loop = keras_api.loop_of_cell(layer) if isinstance(layer, keras.layers.RNN) else None
+        if loop is not None:
+            found.setdefault(id(layer.cell), {})[layer] = loop
+    return found
+
+
+def _unused_cells(layers: Sequence[keras.layers.Layer]) -> Set[int]:
+    """The id of each cell in whose place cuDNN may compute."""
+    computed = (keras.layers.LSTM, keras.layers.GRU) if tf.config.list_physical_devices("GPU") else ()
+    return {id(layer.cell) for layer in layers if isinstance(layer, computed)}
 
 
 def matrices(linear: Mapping[int, LinearLayer], variables: Sequence) -> List[Matrix]:
