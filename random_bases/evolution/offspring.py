@@ -20,6 +20,7 @@ from random_bases.evolution.workers import own_directions
 from random_bases.keras_api import keras
 from random_bases.models import linear_layers, tapping
 from random_bases.models.linear_layers import LinearLayer
+from random_bases.tensors import size_of
 
 Masks = Dict[int, tf.Tensor]  # of the outputs that have one: `keras_api.masks_of`
 Placed = Tuple[tf.Variable, int]  # with where its entries begin: `Perturbations.starts`
@@ -113,7 +114,8 @@ class OwnFactors:
         self._kernels = [variables[i] for i in self._perturbations.kernels]
         self._others = [variables[i] for i in self._perturbations.others]
         self._linear = [linear[id(kernel)] for kernel in self._kernels]
-        self.bytes = 4 * self._perturbations.drawn_size
+        whole = tapping.read_whole(population.model, self._linear)
+        self.bytes = 4 * (self._perturbations.drawn_size + sum(size_of(each.kernel.shape) for each in whole))
 
     def trace(self, directions: Tensor, update: Tensor) -> Any:
         """As `OwnWeights.trace`: factors, whose product is sigma A_j B_j^T / sqrt(r), and other weights."""

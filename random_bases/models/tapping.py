@@ -46,10 +46,10 @@ def of(model: keras.Model, variables: Sequence) -> Dict[int, LinearLayer]:
     found: Dict[int, LinearLayer] = {}
     shared = set()
     layers = keras_api.layers_of(model)
-    around, unused = _around_cells(layers), _unused_cells(layers)
+    around = _around_cells(layers)
     for layer in layers:
         cls = next((each for each in kinds if isinstance(layer, each)), None)
-        if cls is None or not layer.built or type(layer).call is not cls.call or id(layer) in unused:
+        if cls is None or not layer.built or type(layer).call is not cls.call:
             continue
         if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None) is not None:
             continue
@@ -68,9 +68,10 @@ def of(model: keras.Model, variables: Sequence) -> Dict[int, LinearLayer]:
 def _around_cells(layers: Sequence[keras.layers.Layer]) -> Dict[int, Dict[keras.layers.Layer, Callable]]:
     """id(cell) -> what recurrent layers do in place of a call of their own that does not call the cell."""
     found: Dict[int, Dict[keras.layers.Layer, Callable]] = {}
+    unused = _unused_cells(layers)
     for layer in layers:
         loop = keras_api.loop_of_cell(layer) if isinstance(layer, keras.layers.RNN) else None
-        if loop is not None:
+        if loop is not None and id(layer.cell) not in unused:
             found.setdefault(id(layer.cell), {})[layer] = loop
     return found
 
@@ -79,6 +80,15 @@ def _unused_cells(layers: Sequence[keras.layers.Layer]) -> Set[int]:
     """The id of each cell in whose place cuDNN may compute."""
     computed = (keras.layers.LSTM, keras.layers.GRU) if tf.config.list_physical_devices("GPU") else ()
     return {id(layer.cell) for layer in layers if isinstance(layer, computed)}
+
+
+def read_whole(model: keras.Model, linear: Iterable[LinearLayer]) -> List[LinearLayer]:
+    """Those of `linear` that may not be called: cuDNN computes in their place, with kernels as they are.
+
+    What is drawn for a kernel does not depend on it: a run may go on, or be replayed, on another machine.
+    """
+    unused = _unused_cells(keras_api.layers_of(model))
+    return [each for each in linear if id(each.layer) in unused]
 
 
 def matrices(linear: Mapping[int, LinearLayer], variables: Sequence) -> List[Matrix]:
